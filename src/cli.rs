@@ -1,0 +1,149 @@
+//! What the user may type: types alone. A compile never comes here, see `main.rs`.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Names that are commands of ours and therefore never compilers.
+pub const COMMANDS: [&str; 7] = ["scheduler", "worker", "dev", "auth", "explain", "doctor", "help"];
+
+/// Distributed compilation over NATS.
+///
+/// `jetcc gcc -c a.c` compiles wherever CPU is free and gives what `gcc -c a.c` would have given.
+#[derive(Debug, Parser)]
+#[command(version, arg_required_else_help = true, after_help = AFTER_HELP)]
+pub struct Cli {
+    /// What to ask the daemon of this user.
+    #[command(flatten)]
+    pub client: ClientFlags,
+    /// A role or a tool.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+const AFTER_HELP: &str = "\
+Compiling:
+  jetcc gcc -c a.c -o a.o         one compile
+  make CC='jetcc gcc'             a build
+  cmake -DCMAKE_C_COMPILER_LAUNCHER=jetcc -DCMAKE_CXX_COMPILER_LAUNCHER=jetcc
+  ln -s $(which jetcc) ~/bin/gcc  as a symbolic link before the compiler in PATH";
+
+/// Exactly one of these, or a command.
+#[derive(Args, Debug)]
+#[group(multiple = false)]
+pub struct ClientFlags {
+    /// Start the daemon.
+    #[arg(long)]
+    pub start_server: bool,
+    /// Stop the daemon.
+    #[arg(long)]
+    pub stop_server: bool,
+    /// Show what was counted since the daemon started (`--stats-format json` for programs).
+    #[arg(long, short = 's')]
+    pub show_stats: bool,
+    /// Set all counters to zero.
+    #[arg(long, short = 'z')]
+    pub zero_stats: bool,
+    /// Show whether the farm is reachable and who works there.
+    #[arg(long)]
+    pub dist_status: bool,
+    /// Write the toolchain of a compiler into an archive.
+    #[arg(long, num_args = 2, value_names = ["COMPILER", "OUT"])]
+    pub package_toolchain: Option<Vec<PathBuf>>,
+}
+
+/// How statistics are shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum StatsFormat {
+    /// A table.
+    Text,
+    /// JSON with sccache's field names.
+    Json,
+}
+
+/// Roles and tools.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Decide which job comes when.
+    Scheduler {
+        /// Its settings.
+        #[arg(long)]
+        config: PathBuf,
+    },
+    /// Compile for others.
+    Worker {
+        /// Its settings.
+        #[arg(long)]
+        config: PathBuf,
+    },
+    /// Run a whole farm on this machine, and a command in it.
+    Dev {
+        /// Workers to start.
+        #[arg(long, default_value_t = 1)]
+        workers: u32,
+        /// The nats-server program.
+        #[arg(long)]
+        nats_server: Option<PathBuf>,
+        /// What to run; a shell when absent.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        command: Vec<OsString>,
+    },
+    /// Make keys and tokens.
+    Auth {
+        /// Which.
+        #[command(subcommand)]
+        what: Auth,
+    },
+    /// Say why a compile ran where it did.
+    Explain {
+        /// Part of the file's name or of the job's id; the latest compiles when absent.
+        #[arg(default_value = "")]
+        what: String,
+    },
+    /// Check what this machine needs to take part.
+    Doctor,
+}
+
+/// Keys and tokens.
+#[derive(Debug, Subcommand)]
+pub enum Auth {
+    /// Write everything that a new farm needs into a folder.
+    Init {
+        /// The folder; created with mode 0700.
+        #[arg(long)]
+        out: PathBuf,
+        /// Where scheduler and workers reach the NATS server.
+        #[arg(long, default_value = "nats://127.0.0.1:4222")]
+        nats_url: String,
+        /// Whose files they shall be: user id and group id, for containers.
+        #[arg(long, value_name = "UID:GID")]
+        owner: Option<String>,
+    },
+    /// Print a key for `server_auth`.
+    GenerateJwtHs256Key,
+    /// Print a token for a worker.
+    GenerateJwtHs256ServerToken {
+        /// The worker's id; `*` lets it choose one.
+        #[arg(long, default_value = "*")]
+        server: String,
+        /// File that holds the key of `server_auth`, or `-` for standard input.
+        #[arg(long, required_unless_present = "config", conflicts_with = "config")]
+        secret_key_file: Option<PathBuf>,
+        /// The scheduler's settings, for its key.
+        #[arg(long)]
+        config: Option<PathBuf>,
+        /// Days until it ends.
+        #[arg(long, default_value_t = 365)]
+        days: u32,
+        /// Pools that the worker may serve; this machine's when absent.
+        #[arg(long)]
+        pool: Vec<String>,
+    },
+    /// Print a token for `client_auth`.
+    GenerateSharedToken {
+        /// Random bits in it.
+        #[arg(long, default_value_t = 256)]
+        bits: u32,
+    },
+}

@@ -1,0 +1,398 @@
+//! The story of one compile, from the request of the wrapper to the files on disk. Every "no" on
+//! the way is a [`LocalReason`], and all of them end in the same place: the local compiler.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use super::daemon::{Daemon, ReadyToolchain};
+use super::inputs::{self, Inputs, Reader};
+use super::ipc::{CompileRequest, Diagnostics, OsText, Reply};
+use super::link::Reach;
+use super::locale;
+use super::outputs;
+use super::remote::{self, Answer, Job, Origin};
+use crate::compiler::{self, Invocation, Plan, Verdict};
+use crate::job::wire::CacheUse;
+use crate::job::{Action, Command, LocalReason, Outcome, Pool, StepTimes};
+use crate::store::content;
+use crate::store::walk;
+use crate::toolchain::resolve::{ResolveError, Resolved};
+
+/// Most bytes of a stream that are replayed.
+const STREAM_BYTES_MAX: u64 = 64 << 20;
+
+/// Where a compile ran, and why.
+#[derive(Clone, Debug)]
+pub enum Finding {
+    /// It is no compile: linking, preprocessing, asking for the version.
+    NotACompile,
+    /// Here.
+    Local(LocalReason),
+    /// The result was known.
+    Cached {
+        /// Who ran it once.
+        worker: String,
+        /// The job that asked.
+        job: String,
+    },
+    /// On a worker.
+    Remote {
+        /// Which one.
+        worker: String,
+        /// The job's name.
+        job: String,
+        /// How long the worker's steps took.
+        times: StepTimes,
+    },
+}
+
+/// What is remembered of a compile.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// The source as the command names it.
+    pub file: String,
+    /// Language bucket of the statistics.
+    pub language: &'static str,
+    /// From request to answer, in ms; a local compile's own time is not in it.
+    pub wall_ms: f64,
+    /// Where it ran, and why.
+    pub finding: Finding,
+    /// Time until the local compiler had ended, in ms.
+    pub local_ms: Option<f64>,
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: ", self.file)?;
+        match &self.finding {
+            Finding::NotACompile => write!(f, "not a compile"),
+            Finding::Local(reason) => write!(f, "local, {reason}"),
+            Finding::Cached { worker, job } => {
+                write!(f, "known result of worker {worker} in {:.1} ms (job {job})", self.wall_ms)
+            }
+            Finding::Remote { worker, job, times } => write!(
+                f,
+                "worker {worker} in {:.1} ms: queue {:.1}, fetch {:.1}, layout {:.1}, run {:.1}, store {:.1} (job {job})",
+                self.wall_ms,
+                times.queue_ms,
+                times.fetch_ms,
+                times.layout_ms,
+                times.run_ms,
+                times.store_ms
+            ),
+        }
+    }
+}
+
+/// A request as text, and what the daemon found out about it.
+struct Request {
+    program: String,
+    arguments: Vec<String>,
+    directory: String,
+    environment: BTreeMap<OsString, OsString>,
+    text_environment: BTreeMap<String, String>,
+    diagnostics: Diagnostics,
+    umask: u32,
+}
+
+/// Compiles, remotely if it can; the report says what happened.
+pub async fn compile(daemon: &Daemon, request: CompileRequest) -> (Reply, Report) {
+    let begun = Instant::now();
+    let mut report = Report {
+        file: String::from("?"),
+        language: "C/C++",
+        wall_ms: 0.0,
+        finding: Finding::NotACompile,
+        local_ms: None,
+    };
+    let reply = match story(daemon, request, &mut report).await {
+        Ok((reply, finding)) => {
+            report.finding = finding;
+            reply
+        }
+        Err(reason) => {
+            report.finding = Finding::Local(reason);
+            Reply::RunLocally
+        }
+    };
+    report.wall_ms = begun.elapsed().as_secs_f64() * 1_000.0;
+    (reply, report)
+}
+
+/// The steps, in order.
+async fn story(
+    daemon: &Daemon,
+    request: CompileRequest,
+    report: &mut Report,
+) -> Result<(Reply, Finding), LocalReason> {
+    // 1. Which compiler is this, and what does its command line say?
+    check_wrapper(daemon, &request)?;
+    let request = Request::of(request)?;
+    report.file.clone_from(&request.program);
+    let compiler = resolve(daemon, &request).await?;
+    let plan = match plan(&request, &compiler) {
+        Verdict::Remote(plan) => Arc::new(*plan),
+        Verdict::Local(reason) => return Err(reason),
+        Verdict::NotACompile => return Ok((Reply::RunLocally, Finding::NotACompile)),
+    };
+    report.file.clone_from(&plan.source);
+    report.language = plan.language.bucket();
+    let environment = compiler::remote_environment(&request.text_environment)?;
+    locale::check_programs(&environment)?;
+
+    if request.text_environment.contains_key("JETCC_NO_DIST_COMPILE") {
+        return Err(LocalReason::Disabled);
+    }
+
+    // 2. Is there a farm, and could its answer be written?
+    daemon.link.check()?;
+    outputs::check_targets(Path::new(&request.directory), &plan.outputs, request.umask)?;
+    let reach = daemon.link.reach().await?;
+
+    // 3. What does it need? The toolchain goes up once, in the background if that takes long.
+    let toolchain = daemon.toolchain(&compiler, &reach).await;
+    let toolchain = toolchain.map_err(|reason| daemon.note_trouble(reason))?;
+    let reader = request.reader(&compiler, &plan, &toolchain, &environment);
+    let inputs = inputs::discover(reader, &daemon.memory, &daemon.index, &daemon.passes).await?;
+
+    // 4. Run it there.
+    let action = action(&request, &compiler, &plan, environment, &toolchain, &inputs);
+    let mut sources = inputs.sources.clone();
+    sources.extend(toolchain.sources.iter().map(|(name, source)| (*name, source.clone())));
+    let job = Job {
+        action,
+        inputs_zstd: inputs.inline_zstd.clone(),
+        references: toolchain.references,
+        sources: &sources,
+        cache: request.cache_use(),
+    };
+    let (answer, contents) = run(daemon, &reach, job).await?;
+
+    // 5. Believe it only if it is whole and nothing changed meanwhile.
+    let checked = check(daemon, &plan, &answer.outcome, &inputs)?;
+    locale::check_messages(&request.text_environment, &answer.outcome, &toolchain)?;
+    if request.diagnostics == Diagnostics::Terminal && answer.outcome.stderr.size() > 0 {
+        return Err(LocalReason::Terminal);
+    }
+    let streams = streams(&reach.blobs, &answer.outcome).await?;
+
+    // 6. Write it.
+    if let Checked::Success = checked {
+        let directory = Path::new(&request.directory);
+        outputs::write(directory, &answer.outcome.outputs, &contents, request.umask)?;
+    }
+    let reply = Reply::Compiled {
+        exit: answer.outcome.exit,
+        stdout: streams.0.to_vec(),
+        stderr: streams.1.to_vec(),
+    };
+    Ok((reply, answer.finding()))
+}
+
+/// Runs the job and brings its outputs. A known result whose blobs are gone is computed again.
+async fn run(
+    daemon: &Daemon,
+    reach: &Reach,
+    mut job: Job<'_>,
+) -> Result<(Answer, Vec<Bytes>), LocalReason> {
+    loop {
+        let (uploads, dist) = (&daemon.uploads, &daemon.settings.dist);
+        let answer = remote::run(reach, &job, uploads, &daemon.stats, dist)
+            .await
+            .map_err(|reason| daemon.note_trouble(reason))?;
+        daemon.link.worked();
+        match outputs::fetch(&reach.blobs, &answer.outcome.outputs).await {
+            Ok(contents) => return Ok((answer, contents)),
+            Err(_) if answer.origin == Origin::Cached && job.cache == CacheUse::ReadWrite => {
+                job.cache = CacheUse::Refresh;
+            }
+            Err(reason) => return Err(reason),
+        }
+    }
+}
+
+/// Whether reading and writing in the wrapper's place gives what it would give itself.
+fn check_wrapper(daemon: &Daemon, request: &CompileRequest) -> Result<(), LocalReason> {
+    match &request.limit {
+        Some(limit) => Err(LocalReason::ResourceLimit(limit.clone())),
+        None if request.view != daemon.view => Err(LocalReason::OtherView),
+        None => Ok(()),
+    }
+}
+
+/// Whether there are files to write.
+enum Checked {
+    Success,
+    TrustedFailure,
+}
+
+/// A result counts only if the compile succeeded (or remote failures are trusted), wrote what was
+/// wanted and nothing else, and every input still is what it was.
+fn check(
+    daemon: &Daemon,
+    plan: &Plan,
+    outcome: &Outcome,
+    inputs: &Inputs,
+) -> Result<Checked, LocalReason> {
+    if let Some(changed) = walk::changed(&inputs.seen) {
+        return Err(LocalReason::InputChanged(changed.display().to_string()));
+    }
+    if let Some(path) = outcome.unexpected.first() {
+        return Err(LocalReason::UnexpectedOutput(path.to_string()));
+    }
+    if outcome.exit.is_success() {
+        outputs::check_result(&plan.outputs, &outcome.outputs)?;
+        Ok(Checked::Success)
+    } else if daemon.settings.dist.trust_remote_failures {
+        Ok(Checked::TrustedFailure)
+    } else {
+        Err(LocalReason::RemoteFailed)
+    }
+}
+
+impl Answer {
+    fn finding(self) -> Finding {
+        let (worker, job) = (self.worker, self.job.to_string());
+        match self.origin {
+            Origin::Cached => Finding::Cached { worker, job },
+            Origin::Ran => Finding::Remote { worker, job, times: self.times },
+        }
+    }
+}
+
+impl Request {
+    fn of(request: CompileRequest) -> Result<Self, LocalReason> {
+        let text = |text: &OsText| text.to_utf8().ok_or(LocalReason::NotUtf8);
+        // A variable that is not UTF-8 is not one of the compiler's.
+        let text_environment = request
+            .environment
+            .iter()
+            .filter_map(|(name, value)| Some((name.to_utf8()?, value.to_utf8()?)))
+            .collect();
+        Ok(Self {
+            program: text(&request.program)?,
+            arguments: request.arguments.iter().map(text).collect::<Result<_, _>>()?,
+            directory: text(&request.directory)?,
+            environment: request
+                .environment
+                .into_iter()
+                .map(|(name, value)| (name.into(), value.into()))
+                .collect(),
+            text_environment,
+            diagnostics: request.diagnostics,
+            umask: request.umask,
+        })
+    }
+
+    /// What the action cache may do; the variables are sccache's under our name.
+    fn cache_use(&self) -> CacheUse {
+        let set = |name| self.text_environment.contains_key(name);
+        if set("JETCC_NO_CACHE") {
+            CacheUse::Off
+        } else if set("JETCC_RECACHE") {
+            CacheUse::Refresh
+        } else {
+            CacheUse::ReadWrite
+        }
+    }
+
+    /// The working directory as the compiler will name it in debug information: `PWD` if that
+    /// leads to the same place.
+    fn logical_directory(&self) -> String {
+        match self.text_environment.get("PWD") {
+            Some(pwd) if pwd.starts_with('/') && same_place(pwd, &self.directory) => pwd.clone(),
+            _ => self.directory.clone(),
+        }
+    }
+
+    fn reader(
+        &self,
+        compiler: &Resolved,
+        plan: &Arc<Plan>,
+        toolchain: &ReadyToolchain,
+        travelling: &BTreeMap<String, String>,
+    ) -> Reader {
+        Reader {
+            toolchain: toolchain.digest,
+            travelling: travelling.clone(),
+            compiler: compiler.clone(),
+            plan: plan.clone(),
+            directory: self.directory.clone(),
+            logical_directory: self.logical_directory(),
+            environment: self.environment.clone(),
+            epoch: self.text_environment.contains_key("SOURCE_DATE_EPOCH"),
+        }
+    }
+}
+
+fn same_place(one: &str, other: &str) -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    let place = |path| std::fs::metadata(path).ok().map(|found| (found.dev(), found.ino()));
+    place(one).is_some_and(|found| Some(found) == place(other))
+}
+
+async fn resolve(daemon: &Daemon, request: &Request) -> Result<Resolved, LocalReason> {
+    let resolved = daemon
+        .resolver
+        .resolve(&request.program, Path::new(&request.directory), &request.environment)
+        .await;
+    resolved.map_err(|error| match error {
+        ResolveError::CompilerScript(_) => LocalReason::CompilerScript(error.to_string()),
+        _ => LocalReason::Toolchain(error.to_string()),
+    })
+}
+
+fn plan(request: &Request, compiler: &Resolved) -> Verdict {
+    let invocation = Invocation {
+        family: compiler.family,
+        program: &compiler.argv0,
+        arguments: &request.arguments,
+        directory: &request.directory,
+    };
+    compiler::plan(&invocation, &|path| std::fs::read(path))
+}
+
+/// The same command as the user's, with the variables that it may see.
+fn action(
+    request: &Request,
+    compiler: &Resolved,
+    plan: &Plan,
+    mut environment: BTreeMap<String, String>,
+    toolchain: &ReadyToolchain,
+    inputs: &Inputs,
+) -> Action {
+    let executable = compiler.executable.display().to_string();
+    environment.insert("PATH".into(), toolchain.path.clone());
+    let mut arguments = vec![compiler.argv0.clone()];
+    arguments.extend(plan.arguments.iter().cloned());
+    Action {
+        pool: Pool::of_this_machine(),
+        toolchain: toolchain.digest,
+        command: Command {
+            executable,
+            arguments,
+            environment,
+            directory: request.logical_directory(),
+        },
+        inputs: inputs.digest,
+        outputs: plan.outputs.clone(),
+    }
+}
+
+/// What the compiler wrote to its streams.
+async fn streams(
+    blobs: &crate::store::Blobs,
+    outcome: &Outcome,
+) -> Result<(Bytes, Bytes), LocalReason> {
+    let open = async |stream| {
+        let bytes = content::unpack(blobs, stream, STREAM_BYTES_MAX).await;
+        bytes.map_err(|error| LocalReason::Store(error.to_string()))
+    };
+    Ok((open(&outcome.stdout).await?, open(&outcome.stderr).await?))
+}

@@ -1,0 +1,457 @@
+//! The resident half of the client: one link to the farm and warm tables for many wrappers.
+//!
+//! Detached from whoever started it; leaves when it was idle long enough.
+
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::os::fd::AsFd as _;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use rustix::fs::{FlockOperation, flock};
+use tokio::io::AsyncReadExt as _;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::Semaphore;
+
+use super::compile::{self, Finding};
+use super::history::History;
+use super::ipc::{self, Reply, Request};
+use super::link::{Link, Reach};
+use super::locale::Locales;
+use super::memory::Memory;
+use super::settings::Settings;
+use super::slots::Slots;
+use super::stats::Stats;
+use super::upload::{Source, Sources, Uploads};
+use super::view::View;
+use super::wrapper::READY;
+use crate::compiler::{FileFacts, scan_facts};
+use crate::job::wire::{self, BlobClass};
+use crate::job::{ClientId, Digest, LocalReason};
+use crate::lifecycle::Lifecycle;
+use crate::store::stamps::FileIndex;
+use crate::toolchain::resolve::{Resolved, Resolver};
+use crate::toolchain::{Packed, Toolchains};
+
+/// Files whose digests are remembered.
+const INDEX_MAX: usize = 200_000;
+/// Wrappers served at once; more wait to be accepted.
+const WRAPPERS_MAX: usize = 1_024;
+/// How long compiles under way may take when the daemon is told to stop.
+const DRAIN: Duration = Duration::from_secs(10);
+
+/// Everything that compiles share.
+pub struct Daemon {
+    /// Settings as read at start.
+    pub settings: Settings,
+    /// The way to the farm.
+    pub link: Link,
+    /// What the store holds.
+    pub uploads: Arc<Uploads>,
+    /// Counters.
+    pub stats: Arc<Stats>,
+    /// Digests and facts of files.
+    pub index: FileIndex<FileFacts>,
+    /// Inputs of commands that were seen before.
+    pub memory: Memory,
+    /// Which program a name means.
+    pub resolver: Resolver,
+    /// What this process sees.
+    pub view: View,
+    /// Dependency passes at once.
+    pub passes: Semaphore,
+    toolchains: Toolchains<FileFacts>,
+    ready: Mutex<std::collections::HashMap<Digest, Arc<ReadyToolchain>>>,
+    history: History,
+    slots: Slots,
+    active: AtomicUsize,
+    last_used: Mutex<Instant>,
+}
+
+/// A toolchain that the store holds.
+#[derive(Debug)]
+pub struct ReadyToolchain {
+    /// Digest of its tree.
+    pub digest: Digest,
+    /// Digest of its references.
+    pub references: Digest,
+    /// `PATH` with which the compiler finds itself and its tools inside the tree.
+    pub path: String,
+    /// Whether the tree has the locales that this machine has, and not only `C.UTF-8`.
+    pub locales: Locales,
+    /// Every blob of it.
+    pub sources: Sources,
+}
+
+/// Where a daemon lives.
+#[derive(Clone, Debug)]
+pub struct Home {
+    /// Its socket.
+    pub socket: PathBuf,
+    /// Where it keeps its files.
+    pub cache_dir: PathBuf,
+    /// This program.
+    pub own_executable: PathBuf,
+}
+
+impl Daemon {
+    /// A daemon with empty tables.
+    ///
+    /// # Errors
+    /// When the cache folder cannot be made or there is no random source.
+    pub fn new(settings: Settings, home: &Home) -> io::Result<Self> {
+        std::fs::create_dir_all(&home.cache_dir)?;
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let index = FileIndex::new(INDEX_MAX, scan_facts);
+        Ok(Self {
+            link: Link::new(settings.dist.clone(), random_id()?),
+            uploads: Arc::default(),
+            stats: Arc::default(),
+            toolchains: Toolchains::new(index.clone(), crate::toolchain::Settings::default()),
+            ready: Mutex::default(),
+            index,
+            memory: Memory::default(),
+            resolver: Resolver::new(home.own_executable.clone()),
+            view: View::own(),
+            passes: Semaphore::new(cores + 1),
+            history: History::open(home.cache_dir.join("history")),
+            slots: Slots::new(settings.local_slots.unwrap_or(cores)),
+            active: AtomicUsize::new(0),
+            last_used: Mutex::new(Instant::now()),
+            settings,
+        })
+    }
+
+    /// The toolchain of `compiler`, in the store. The first time waits for the upload, but not for
+    /// long: the upload goes on while compiles are local.
+    ///
+    /// # Errors
+    /// [`LocalReason::Toolchain`] or [`LocalReason::Store`].
+    pub async fn toolchain(
+        &self,
+        compiler: &Resolved,
+        reach: &Reach,
+    ) -> Result<Arc<ReadyToolchain>, LocalReason> {
+        let packed = self.toolchains.get(compiler).await;
+        let packed = packed.map_err(|error| LocalReason::Toolchain(error.to_string()))?;
+        let ready = self.ready_toolchain(&packed);
+        let (blobs, uploads, stats) =
+            (reach.blobs.clone(), self.uploads.clone(), self.stats.clone());
+        let sources = ready.clone();
+        let upload =
+            tokio::spawn(async move { upload_toolchain(&blobs, &sources, &uploads, &stats).await });
+        let limit = self.settings.dist.toolchain_wait_seconds_max;
+        let limit = Duration::from_secs(limit.unwrap_or(Settings::TOOLCHAIN_WAIT_SECONDS_MAX));
+        match tokio::time::timeout(limit, upload).await {
+            Ok(Ok(uploaded)) => uploaded.map(|()| ready),
+            Ok(Err(_)) => Err(LocalReason::Stopping),
+            Err(_) => Err(LocalReason::Toolchain("it is still being uploaded".into())),
+        }
+    }
+
+    fn ready_toolchain(&self, packed: &Packed) -> Arc<ReadyToolchain> {
+        let mut ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = ready.entry(packed.tree_digest).or_insert_with(|| {
+            let references = wire::encode(&packed.toolchain.references);
+            let mut sources: Sources = packed
+                .sources
+                .iter()
+                .map(|(digest, path)| ((BlobClass::Toolchain, *digest), Source::File(path.clone())))
+                .collect();
+            let tree = packed.toolchain.tree.encode();
+            let digest = Digest::of(&references);
+            sources.insert((BlobClass::Toolchain, digest), Source::Bytes(references));
+            sources.insert((BlobClass::Toolchain, packed.tree_digest), Source::Bytes(tree.into()));
+            Arc::new(ReadyToolchain {
+                digest: packed.tree_digest,
+                references: digest,
+                path: packed.path.clone(),
+                locales: Locales::of(&packed.toolchain.tree),
+                sources,
+            })
+        });
+        known.clone()
+    }
+
+    /// The farm's trouble gives the link a rest; the job's own trouble does not.
+    pub fn note_trouble(&self, reason: LocalReason) -> LocalReason {
+        match reason {
+            LocalReason::NoServer(_)
+            | LocalReason::NoScheduler
+            | LocalReason::NoWorker
+            | LocalReason::WorkerLost
+            | LocalReason::Store(_)
+            | LocalReason::QueueTooLong(_) => self.link.pause(reason),
+            other => other,
+        }
+    }
+
+    fn idle(&self) -> Option<Duration> {
+        let last = *self.last_used.lock().unwrap_or_else(PoisonError::into_inner);
+        (self.active.load(Ordering::Acquire) == 0).then(|| last.elapsed())
+    }
+}
+
+/// Uploads a toolchain's files, unless the store has its tree already: the tree goes up last.
+async fn upload_toolchain(
+    blobs: &crate::store::Blobs,
+    toolchain: &ReadyToolchain,
+    uploads: &Uploads,
+    stats: &Stats,
+) -> Result<(), LocalReason> {
+    let tree = (BlobClass::Toolchain, toolchain.digest);
+    if uploads.knows(tree) {
+        return Ok(());
+    }
+    let there = blobs.has(tree.0, tree.1).await;
+    if there.map_err(|error| LocalReason::Store(error.to_string()))? {
+        uploads.learn(toolchain.sources.keys());
+        return Ok(());
+    }
+    let (last, files): (Sources, Sources) =
+        toolchain.sources.clone().into_iter().partition(|(name, _)| *name == tree);
+    uploads.ensure(blobs, &files, stats).await?;
+    uploads.ensure(blobs, &last, stats).await
+}
+
+/// Counts a wrapper as active until it is dropped.
+struct Active<'a>(&'a Daemon);
+
+impl<'a> Active<'a> {
+    fn of(daemon: &'a Daemon) -> Self {
+        daemon.active.fetch_add(1, Ordering::AcqRel);
+        Self(daemon)
+    }
+}
+
+impl Drop for Active<'_> {
+    fn drop(&mut self) {
+        *self.0.last_used.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        self.0.active.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// The daemon's life, from taking the socket until it is idle or told to stop.
+///
+/// # Errors
+/// When the socket cannot be taken; the text is for whoever starts the daemon.
+pub async fn serve(daemon: Arc<Daemon>, home: &Home, lifecycle: &Lifecycle) -> io::Result<()> {
+    let Some((listener, _lock)) = take_socket(&home.socket)? else {
+        // Another daemon came first and is ready: so are we.
+        return say_ready();
+    };
+    say_ready()?;
+    tracing::info!(socket = %home.socket.display(), "daemon is ready");
+    let permits = Arc::new(Semaphore::new(WRAPPERS_MAX));
+    loop {
+        let event = tokio::select! {
+            () = lifecycle.stopping() => break,
+            () = idle_for(&daemon) => break,
+            accepted = accept(&listener, &permits) => accepted,
+        };
+        match event {
+            Ok((stream, permit)) => {
+                let (daemon, stop) = (daemon.clone(), lifecycle.clone());
+                lifecycle.spawn(async move {
+                    answer(&daemon, stream, &stop).await;
+                    drop(permit);
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a wrapper could not be accepted");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+    }
+    // Whoever comes now starts another daemon.
+    let _ = std::fs::remove_file(&home.socket);
+    drop(listener);
+    lifecycle.drain(DRAIN).await;
+    Ok(())
+}
+
+async fn accept(
+    listener: &UnixListener,
+    permits: &Arc<Semaphore>,
+) -> io::Result<(UnixStream, tokio::sync::OwnedSemaphorePermit)> {
+    let permit = permits.clone().acquire_owned().await.map_err(io::Error::other)?;
+    let (stream, _) = listener.accept().await?;
+    Ok((stream, permit))
+}
+
+/// Ends when nobody has used the daemon for its idle time.
+async fn idle_for(daemon: &Daemon) {
+    let seconds = daemon.settings.idle_timeout_seconds.unwrap_or(Settings::IDLE_TIMEOUT_SECONDS);
+    if seconds == 0 {
+        return std::future::pending().await;
+    }
+    let limit = Duration::from_secs(seconds);
+    loop {
+        let idle = daemon.idle().unwrap_or_default();
+        if idle >= limit {
+            tracing::info!(seconds, "idle, leaving");
+            return;
+        }
+        tokio::time::sleep((limit - idle).max(Duration::from_millis(100))).await;
+    }
+}
+
+/// The listener and the lock that makes this daemon the only one; `None` when there is another.
+fn take_socket(socket: &Path) -> io::Result<Option<(UnixListener, File)>> {
+    let lock = File::create(socket.with_extension("lock"))?;
+    match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => {}
+        Err(rustix::io::Errno::WOULDBLOCK) => return wait_for_other(socket, &lock),
+        Err(error) => return Err(error.into()),
+    }
+    // Left over by a daemon that was killed.
+    let _ = std::fs::remove_file(socket);
+    let listener = UnixListener::bind(socket)?;
+    Ok(Some((listener, lock)))
+}
+
+/// Another daemon is starting or running: done when its socket answers, or it gave up.
+fn wait_for_other(socket: &Path, lock: &File) -> io::Result<Option<(UnixListener, File)>> {
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while Instant::now() < deadline {
+        if std::os::unix::net::UnixStream::connect(socket).is_ok() {
+            return Ok(None);
+        }
+        if flock(lock, FlockOperation::NonBlockingLockExclusive).is_ok() {
+            flock(lock, FlockOperation::Unlock)?;
+            return take_socket(socket);
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    Err(io::Error::other(format!(
+        "another daemon holds `{}` and does not answer\nhint: end it, or set JETCC_SERVER_UDS",
+        socket.display()
+    )))
+}
+
+/// Tells whoever started us, then gives the pipe back.
+fn say_ready() -> io::Result<()> {
+    let mut stdout = io::stdout();
+    // Nobody may be listening any more.
+    let _ = stdout.write_all(READY).and_then(|()| stdout.flush());
+    let null = File::options().write(true).open("/dev/null")?;
+    rustix::stdio::dup2_stdout(null.as_fd())?;
+    Ok(())
+}
+
+async fn answer(daemon: &Daemon, mut stream: UnixStream, lifecycle: &Lifecycle) {
+    if !is_own_user(&stream) {
+        return tracing::warn!("a process of another user was turned away");
+    }
+    let request = match ipc::receive::<Request>(&mut stream).await {
+        Ok(request) => request,
+        // A probe of the socket sends nothing.
+        Err(error) => return tracing::debug!(%error, "unreadable request"),
+    };
+    let reply = match request {
+        Request::Compile(request) => return compile_for(daemon, *request, stream).await,
+        Request::Stats => Reply::Text(daemon.stats.json(&daemon.location()).to_string()),
+        Request::ZeroStats => {
+            daemon.stats.zero();
+            Reply::Text(String::new())
+        }
+        Request::DistStatus => Reply::Text(daemon.dist_status().await),
+        Request::Explain(text) => Reply::Text(daemon.history.explain(&text)),
+        Request::Stop => {
+            lifecycle.stop();
+            Reply::Text(daemon.stats.json(&daemon.location()).to_string())
+        }
+    };
+    if let Err(error) = ipc::send(&mut stream, &reply).await {
+        tracing::debug!(%error, "answer was not read");
+    }
+}
+
+/// Compiles for a wrapper; a wrapper that goes away takes its job with it.
+async fn compile_for(daemon: &Daemon, request: ipc::CompileRequest, mut stream: UnixStream) {
+    let _active = Active::of(daemon);
+    let done = Box::pin(async {
+        let (reply, report) = compile::compile(daemon, request).await;
+        let slot = match (&reply, &report.finding) {
+            (Reply::RunLocally, Finding::Local(_)) => Some(daemon.slots.acquire().await),
+            _ => None,
+        };
+        (reply, report, slot)
+    });
+    let Some((reply, mut report, slot)) = while_wrapper_waits(&mut stream, done).await else {
+        return tracing::debug!("wrapper went away");
+    };
+    daemon.stats.count(&report);
+    let begun = Instant::now();
+    let sent = ipc::send(&mut stream, &reply).await;
+    if slot.is_some() && sent.is_ok() {
+        // The compiler holds the other end: it is closed when the compiler has ended.
+        let _ = stream.read(&mut [0; 1]).await;
+        report.local_ms = Some(begun.elapsed().as_secs_f64() * 1_000.0);
+    }
+    daemon.history.remember(&report);
+}
+
+/// Runs `work` while telling the wrapper that we are at it; `None` when the wrapper went away.
+async fn while_wrapper_waits<T>(
+    stream: &mut UnixStream,
+    mut work: impl Future<Output = T> + Unpin,
+) -> Option<T> {
+    let mut clock = tokio::time::interval(ipc::BUSY_EVERY);
+    clock.tick().await;
+    let mut probe = [0; 1];
+    loop {
+        tokio::select! {
+            done = &mut work => return Some(done),
+            _ = stream.read(&mut probe) => return None,
+            _ = clock.tick() => {}
+        }
+        ipc::send(stream, &Reply::Busy).await.ok()?;
+    }
+}
+
+impl Daemon {
+    fn location(&self) -> String {
+        let url = self.settings.dist.scheduler_url.as_deref().unwrap_or("nowhere");
+        format!("farm at {url}, blobs in {}", self.settings.dist.store.url)
+    }
+
+    /// sccache's `--dist-status`, with the workers by name added.
+    async fn dist_status(&self) -> String {
+        let url = self.settings.dist.scheduler_url.clone().unwrap_or_default();
+        let status = match self.link.reach().await {
+            Err(LocalReason::Disabled) => {
+                serde_json::json!({"Disabled": "no `dist.scheduler_url` in the settings"})
+            }
+            Err(reason) => serde_json::json!({"NotConnected": [url, reason.to_string()]}),
+            Ok(reach) => match reach.farm.status().await {
+                Err(error) => serde_json::json!({"NotConnected": [url, error.to_string()]}),
+                Ok(farm) => {
+                    let cores: u32 = farm.workers.iter().map(|worker| worker.slots).sum();
+                    serde_json::json!({"SchedulerStatus": [url, {
+                        "num_servers": farm.workers.len(),
+                        "num_cpus": cores,
+                        "in_progress": farm.outstanding,
+                        "workers": farm.workers,
+                    }]})
+                }
+            },
+        };
+        status.to_string()
+    }
+}
+
+fn is_own_user(stream: &UnixStream) -> bool {
+    let own = rustix::process::getuid();
+    rustix::net::sockopt::socket_peercred(stream)
+        .is_ok_and(|peer| peer.uid == own || peer.uid.is_root())
+}
+
+fn random_id() -> io::Result<ClientId> {
+    let mut bytes = [0; 8];
+    getrandom::fill(&mut bytes).map_err(io::Error::other)?;
+    let name = format!("c-{}", data_encoding::HEXLOWER.encode(&bytes));
+    ClientId::try_from(name).map_err(io::Error::other)
+}

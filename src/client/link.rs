@@ -1,0 +1,146 @@
+//! The daemon's link to the farm: connected when first needed, given a rest when it fails, so that
+//! a farm that is away costs a build one attempt and not one a file.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::Mutex as AsyncMutex;
+
+use super::settings::{Auth, Dist};
+use crate::job::{ClientId, LocalReason};
+use crate::queue::blobs::NatsBlobs;
+use crate::queue::submit::Farm;
+use crate::queue::{Connection, Login, Patience, QueueError, Secret, subjects};
+use crate::store::{Blobs, Limits, open_backend};
+
+/// First rest after a failure.
+const REST_MIN: Duration = Duration::from_secs(1);
+/// Longest rest; it doubles with each failure in a row.
+const REST_MAX: Duration = Duration::from_secs(15);
+
+/// The farm, as long as the link stands.
+#[derive(Clone)]
+pub struct Reach {
+    /// The queue.
+    pub farm: Farm,
+    /// The blob store.
+    pub blobs: Blobs,
+}
+
+/// Why and until when nothing is tried.
+#[derive(Debug)]
+struct Rest {
+    reason: LocalReason,
+    until: Instant,
+    length: Duration,
+}
+
+/// The link to the farm.
+pub struct Link {
+    dist: Dist,
+    id: ClientId,
+    reach: AsyncMutex<Option<Reach>>,
+    rest: Mutex<Option<Rest>>,
+}
+
+impl Link {
+    /// A link that is not connected yet.
+    pub fn new(dist: Dist, id: ClientId) -> Self {
+        Self { dist, id, reach: AsyncMutex::default(), rest: Mutex::default() }
+    }
+
+    /// Whether trying makes sense now; cheap, to be asked before any work is done for the farm.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn check(&self) -> Result<(), LocalReason> {
+        if self.dist.scheduler_url.is_none() {
+            return Err(LocalReason::Disabled);
+        }
+        match &*self.lock_rest() {
+            Some(rest) if Instant::now() < rest.until => Err(rest.reason.clone()),
+            _ => Ok(()),
+        }
+    }
+
+    /// The farm; connects when there is no connection yet.
+    ///
+    /// # Errors
+    /// [`LocalReason::NoServer`], [`LocalReason::NoScheduler`] or [`LocalReason::Refused`]; the link
+    /// rests then.
+    pub async fn reach(&self) -> Result<Reach, LocalReason> {
+        self.check()?;
+        let mut reach = self.reach.lock().await;
+        // Whoever held the lock may just have failed.
+        self.check()?;
+        match &*reach {
+            Some(standing) if standing.farm.is_up() => return Ok(standing.clone()),
+            Some(_) => {
+                // Compiles under way keep theirs and wait for it; the next attempt starts afresh,
+                // with a farm that may have other addresses or secrets.
+                *reach = None;
+                return Err(self.pause(LocalReason::NoServer("connection is lost".into())));
+            }
+            None => {}
+        }
+        match self.connect().await {
+            Ok(fresh) => {
+                *reach = Some(fresh.clone());
+                Ok(fresh)
+            }
+            Err(reason) => Err(self.pause(reason)),
+        }
+    }
+
+    /// Gives the farm a rest because of `reason`, longer each time in a row.
+    pub fn pause(&self, reason: LocalReason) -> LocalReason {
+        let mut rest = self.lock_rest();
+        let now = Instant::now();
+        let length = match &*rest {
+            // Compiles that were under way together fail together: that is one failure.
+            Some(rest) if now < rest.until => rest.length,
+            Some(rest) => (rest.length * 2).min(REST_MAX),
+            None => REST_MIN,
+        };
+        tracing::info!(%reason, seconds = length.as_secs(), "compiling locally for a while");
+        *rest = Some(Rest { reason: reason.clone(), until: now + length, length });
+        reason
+    }
+
+    /// The farm did what it should: the next failure starts with a short rest again.
+    pub fn worked(&self) {
+        *self.lock_rest() = None;
+    }
+
+    async fn connect(&self) -> Result<Reach, LocalReason> {
+        let trouble = |error: &dyn std::fmt::Display| LocalReason::NoServer(error.to_string());
+        let login = self.login()?;
+        let connection = Connection::open(&login, "client", Patience::None).await.map_err(
+            |error| match error {
+                QueueError::NoScheduler(_) => LocalReason::NoScheduler,
+                QueueError::TurnedAway { .. } => LocalReason::Refused(error.to_string()),
+                _ => trouble(&error),
+            },
+        )?;
+        let nats = NatsBlobs::shared(connection.clone());
+        let backend = open_backend(&self.dist.store, Some(nats))
+            .map_err(|error| LocalReason::Store(error.to_string()))?;
+        let farm =
+            Farm::join(connection, self.id.clone()).await.map_err(|error| trouble(&error))?;
+        Ok(Reach { farm, blobs: Blobs::new(backend, Limits::default()) })
+    }
+
+    fn login(&self) -> Result<Login, LocalReason> {
+        let url = self.dist.scheduler_url.clone().ok_or(LocalReason::Disabled)?;
+        let password = match &self.dist.auth {
+            Some(Auth::Token { token }) => token.clone(),
+            None => Secret::new(""),
+        };
+        let user = self.id.as_str().to_owned();
+        Ok(Login { url, inbox: subjects::inbox(&user), user, password })
+    }
+
+    fn lock_rest(&self) -> std::sync::MutexGuard<'_, Option<Rest>> {
+        self.rest.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,28 @@
+//! Everything on the developer's machine: the wrapper that the build system starts, and the daemon
+//! that answers it.
+//!
+//! Called by `main`. Promises: a compile ends as the local compiler would have ended it; whatever
+//! goes wrong on the way leads to a local compile with a [`crate::job::LocalReason`].
+//!
+//! Reading order: [`wrapper`], [`view`], [`ipc`], [`compile`] (the story), [`inputs`] (with `memory` and `folders`), [`upload`],
+//! [`remote`], [`locale`], [`outputs`], [`slots`], [`daemon`], [`link`], [`stats`], [`history`], [`settings`].
+
+pub mod compile;
+pub mod daemon;
+mod folders;
+pub mod history;
+pub mod inputs;
+pub mod ipc;
+pub mod link;
+pub mod locale;
+mod memory;
+pub mod outputs;
+pub mod remote;
+pub mod settings;
+pub mod slots;
+pub mod stats;
+pub mod upload;
+pub mod view;
+pub mod wrapper;
+
+pub use settings::Settings;

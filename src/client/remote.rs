@@ -1,0 +1,329 @@
+//! One job from its submission to its result, with everything that may go wrong on the way.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use super::link::Reach;
+use super::settings::{Dist, Settings};
+use super::stats::Stats;
+use super::upload::{Sources, Uploads};
+use crate::job::wire::{
+    BlobClass, CacheUse, CallOff, JobEnd, JobResult, Progress, Submit, SubmitReply, Trouble,
+};
+use crate::job::{Action, ActionKey, Digest, JobId, LocalReason, Outcome, Proof, StepTimes};
+use crate::queue::QueueError;
+use crate::queue::submit::{Farm, Following, Word};
+
+/// Silence after which the farm is asked again whether it still knows the job.
+const ASK_AFTER: Duration = Duration::from_secs(3);
+/// Silence after which a job that a worker took counts as lost. Longer than the queue needs to
+/// give the job of a dead worker to the next one.
+const LOST_AFTER: Duration = Duration::from_secs(9);
+/// How long a lost connection may take to come back.
+const RECONNECT_WAIT: Duration = Duration::from_secs(2);
+/// How often the clock is looked at.
+const TICK: Duration = Duration::from_millis(500);
+
+/// A job as it is handed to the farm.
+pub struct Job<'a> {
+    /// What to run.
+    pub action: Action,
+    /// The input tree, if it travels inside the request.
+    pub inputs_zstd: Option<Bytes>,
+    /// Digest of the toolchain's references.
+    pub references: Digest,
+    /// Every blob that the job needs.
+    pub sources: &'a Sources,
+    /// What the action cache may do.
+    pub cache: CacheUse,
+}
+
+/// What came of a job.
+#[derive(Debug)]
+pub struct Answer {
+    /// The outcome.
+    pub outcome: Outcome,
+    /// Who ran it.
+    pub worker: String,
+    /// The job's name.
+    pub job: JobId,
+    /// Whether it ran for us or was known.
+    pub origin: Origin,
+    /// How long the worker's steps took.
+    pub times: StepTimes,
+}
+
+/// Where a result comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// A worker ran it for us.
+    Ran,
+    /// It was recorded.
+    Cached,
+}
+
+/// Runs `job` on the farm.
+///
+/// # Errors
+/// Why it has to run locally.
+pub async fn run(
+    reach: &Reach,
+    job: &Job<'_>,
+    uploads: &Uploads,
+    stats: &Stats,
+    dist: &Dist,
+) -> Result<Answer, LocalReason> {
+    let id = JobId::random().map_err(|error| LocalReason::Refused(error.to_string()))?;
+    let key = job.action.key();
+    let patience = Patience::of(dist);
+    let submit = Submit {
+        job: id,
+        action: job.action.clone(),
+        inputs_zstd: job.inputs_zstd.clone(),
+        references: job.references,
+        deadline_unix_ms: unix_ms() + millis(patience.job),
+        interactive: false,
+        cache: job.cache,
+    };
+    let mut wait = Wait {
+        reach,
+        submit: &submit,
+        sources: job.sources,
+        uploads,
+        stats,
+        patience,
+        begun: Instant::now(),
+        heard: Instant::now(),
+        started: false,
+        following: reach.farm.follow(id),
+    };
+    match wait.submit().await? {
+        Told::Cached(answer) => Ok(*answer),
+        Told::Queued { proof, place } => {
+            let off = CallOff { job: id, place };
+            let mut guard = CallOffGuard { farm: reach.farm.clone(), off, armed: true };
+            uploads.ensure(&reach.blobs, job.sources, stats).await?;
+            let answer = wait.answer(&proof, &key).await?;
+            guard.armed = false;
+            Ok(answer)
+        }
+    }
+}
+
+/// Tells the farm, when dropped, that nobody waits for the job any more: also when the wrapper was
+/// interrupted and its compile is dropped in the middle.
+struct CallOffGuard {
+    farm: Farm,
+    off: CallOff,
+    armed: bool,
+}
+
+impl Drop for CallOffGuard {
+    fn drop(&mut self) {
+        if self.armed {
+            let (farm, off) = (self.farm.clone(), self.off);
+            tokio::spawn(async move { farm.cancel(&off).await });
+        }
+    }
+}
+
+/// How long things may take.
+#[derive(Clone, Copy)]
+struct Patience {
+    queue: Duration,
+    job: Duration,
+}
+
+impl Patience {
+    fn of(dist: &Dist) -> Self {
+        let queue = dist.queue_wait_seconds_max.unwrap_or(Settings::QUEUE_WAIT_SECONDS_MAX);
+        let job = dist.job_seconds_max.unwrap_or(Settings::JOB_SECONDS_MAX);
+        Self { queue: Duration::from_secs(queue.into()), job: Duration::from_secs(job) }
+    }
+}
+
+/// What a submission is told.
+enum Told {
+    Queued { proof: Proof, place: u64 },
+    Cached(Box<Answer>),
+}
+
+/// What a word or a question brought.
+enum Found {
+    Nothing,
+    Result(Box<JobResult>),
+    Recorded(Box<Answer>),
+}
+
+/// Waiting for one job.
+struct Wait<'a> {
+    reach: &'a Reach,
+    submit: &'a Submit,
+    sources: &'a Sources,
+    uploads: &'a Uploads,
+    stats: &'a Stats,
+    patience: Patience,
+    begun: Instant,
+    heard: Instant,
+    started: bool,
+    following: Following,
+}
+
+/// What a waiting client waits for.
+enum Event {
+    Word(Option<Word>),
+    Tick,
+}
+
+impl Wait<'_> {
+    async fn submit(&self) -> Result<Told, LocalReason> {
+        let farm = &self.reach.farm;
+        let reply = match farm.submit(self.submit).await {
+            // That scheduler may have died over it; another one asks nothing twice.
+            Err(QueueError::TimedOut(_)) => farm.submit(self.submit).await,
+            reply => reply,
+        };
+        let reply = reply.map_err(|error| match error {
+            QueueError::NoResponders(_) | QueueError::TimedOut(_) => LocalReason::NoScheduler,
+            QueueError::Disconnected => LocalReason::NoServer(error.to_string()),
+            _ => LocalReason::Refused(error.to_string()),
+        })?;
+        match reply {
+            SubmitReply::Accepted { proof, place, .. } => Ok(Told::Queued { proof, place }),
+            SubmitReply::Cached(record) => Ok(Told::Cached(Box::new(Answer {
+                outcome: record.outcome,
+                worker: record.worker.to_string(),
+                job: self.submit.job,
+                origin: Origin::Cached,
+                times: StepTimes { run_ms: record.run_ms, ..StepTimes::default() },
+            }))),
+            SubmitReply::NoWorker => Err(LocalReason::NoWorker),
+            SubmitReply::Busy { wait_seconds } => Err(LocalReason::QueueTooLong(wait_seconds)),
+            SubmitReply::Refused(words) => Err(LocalReason::Refused(words)),
+        }
+    }
+
+    /// The job's answer: a result that bears `proof`, or one that was recorded meanwhile.
+    async fn answer(&mut self, proof: &Proof, key: &ActionKey) -> Result<Answer, LocalReason> {
+        let mut clock = tokio::time::interval(TICK);
+        let mut asked = Instant::now();
+        loop {
+            let event = tokio::select! {
+                word = self.following.next() => Event::Word(word),
+                _ = clock.tick() => Event::Tick,
+            };
+            let found = match event {
+                Event::Word(None) => return Err(LocalReason::Stopping),
+                Event::Word(Some(word)) => self.hear(word).await?,
+                Event::Tick => {
+                    self.check_patience()?;
+                    if self.heard.elapsed() < ASK_AFTER || asked.elapsed() < ASK_AFTER {
+                        continue;
+                    }
+                    asked = Instant::now();
+                    self.ask_again().await?
+                }
+            };
+            match found {
+                Found::Nothing => {}
+                Found::Recorded(answer) => return Ok(*answer),
+                Found::Result(result) if result.proof == *proof => return read(*result, key),
+                Found::Result(_) => {
+                    tracing::warn!(job = %self.submit.job, "result without proof dropped");
+                }
+            }
+        }
+    }
+
+    async fn hear(&mut self, word: Word) -> Result<Found, LocalReason> {
+        self.heard = Instant::now();
+        match word {
+            Word::Result(result) => Ok(Found::Result(result)),
+            Word::Progress(Progress::Started { .. } | Progress::Running) => {
+                self.started = true;
+                Ok(Found::Nothing)
+            }
+            Word::Progress(Progress::Missing(names)) => {
+                self.upload_again(&names).await?;
+                Ok(Found::Nothing)
+            }
+            Word::Reconnected => self.ask_again().await,
+        }
+    }
+
+    /// Uploads what a worker did not find; it may only name blobs of this very job.
+    async fn upload_again(&self, names: &[(BlobClass, Digest)]) -> Result<(), LocalReason> {
+        self.uploads.forget(names);
+        let wanted: Sources = names
+            .iter()
+            .filter_map(|name| Some((*name, self.sources.get(name)?.clone())))
+            .collect();
+        tracing::debug!(job = %self.submit.job, blobs = wanted.len(), "uploading again");
+        self.uploads.ensure(&self.reach.blobs, &wanted, self.stats).await
+    }
+
+    /// Is there a result that we missed? Does the farm still know the job?
+    async fn ask_again(&self) -> Result<Found, LocalReason> {
+        if let Ok(Some(result)) = self.reach.farm.result(self.submit.job).await {
+            return Ok(Found::Result(Box::new(result)));
+        }
+        // The same id is the same job: this queues it only if the queue does not have it.
+        match self.submit().await {
+            Ok(Told::Cached(answer)) => Ok(Found::Recorded(answer)),
+            Err(LocalReason::NoWorker) if self.started => Err(LocalReason::WorkerLost),
+            Err(LocalReason::NoWorker) => Err(LocalReason::NoWorker),
+            // Anything else may pass: the worker answers without the scheduler's help.
+            Ok(Told::Queued { .. }) | Err(_) => Ok(Found::Nothing),
+        }
+    }
+
+    fn check_patience(&self) -> Result<(), LocalReason> {
+        let silence = self.heard.elapsed();
+        if !self.reach.farm.is_up() && silence > RECONNECT_WAIT {
+            Err(LocalReason::NoServer("connection was lost during the compile".into()))
+        } else if self.started && silence > LOST_AFTER {
+            Err(LocalReason::WorkerLost)
+        } else if !self.started && self.begun.elapsed() > self.patience.queue {
+            let seconds = self.patience.queue.as_secs();
+            Err(LocalReason::QueueTooLong(u32::try_from(seconds).unwrap_or(u32::MAX)))
+        } else if self.begun.elapsed() > self.patience.job {
+            Err(LocalReason::WorkerTrouble(format!(
+                "no result within {} s",
+                self.patience.job.as_secs()
+            )))
+        } else {
+            Ok(())
+        }
+    }
+}
+
+fn read(result: JobResult, key: &ActionKey) -> Result<Answer, LocalReason> {
+    if result.action != *key {
+        return Err(LocalReason::BadResult("it is for another action".into()));
+    }
+    let outcome = match result.end {
+        JobEnd::Done(outcome) => outcome,
+        JobEnd::Undone(Trouble::Toolchain(why)) => return Err(LocalReason::Toolchain(why)),
+        JobEnd::Undone(trouble @ (Trouble::MissingBlob(_) | Trouble::Store(_))) => {
+            return Err(LocalReason::Store(trouble.to_string()));
+        }
+        JobEnd::Undone(trouble) => return Err(LocalReason::WorkerTrouble(trouble.to_string())),
+    };
+    Ok(Answer {
+        outcome,
+        worker: result.worker.to_string(),
+        job: result.job,
+        origin: Origin::Ran,
+        times: result.times,
+    })
+}
+
+fn unix_ms() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0, millis)
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

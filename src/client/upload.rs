@@ -1,0 +1,156 @@
+//! What the store holds, as far as this daemon knows, and the uploads under way: each blob goes up
+//! once, however many compiles need it.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures_util::TryStreamExt as _;
+use futures_util::stream::FuturesUnordered;
+use tokio::sync::OnceCell;
+
+use super::stats::Stats;
+use crate::job::wire::BlobClass;
+use crate::job::{Digest, LocalReason};
+use crate::store::Blobs;
+
+/// Inputs are forgotten by the store after an hour; we forget earlier.
+const INPUT_KNOWN: Duration = Duration::from_secs(30 * 60);
+/// Toolchains are kept for a month; looking again once a day is cheap.
+const TOOLCHAIN_KNOWN: Duration = Duration::from_secs(24 * 3_600);
+/// Uploads at once, per compile.
+const AT_ONCE: usize = 16;
+/// Most blobs that are remembered; then the table starts anew.
+const KNOWN_MAX: usize = 500_000;
+
+/// Where the bytes of a blob are.
+#[derive(Clone, Debug)]
+pub enum Source {
+    /// In a file of the client; its content may have changed meanwhile.
+    File(PathBuf),
+    /// Here.
+    Bytes(Bytes),
+}
+
+/// Blobs that a compile needs the store to hold.
+pub type Sources = BTreeMap<(BlobClass, Digest), Source>;
+
+type Flight = Arc<OnceCell<Instant>>;
+
+/// The table of what the store holds.
+#[derive(Default)]
+pub struct Uploads {
+    table: Mutex<HashMap<(BlobClass, Digest), Flight>>,
+}
+
+impl Uploads {
+    /// Uploads what the store is not known to hold.
+    ///
+    /// # Errors
+    /// [`LocalReason::Store`], or [`LocalReason::InputChanged`] when a file no longer holds the
+    /// bytes that were hashed.
+    pub async fn ensure(
+        &self,
+        blobs: &Blobs,
+        sources: &Sources,
+        stats: &Stats,
+    ) -> Result<(), LocalReason> {
+        let mut under_way = FuturesUnordered::new();
+        for (name, source) in sources {
+            if self.knows(*name) {
+                continue;
+            }
+            if under_way.len() == AT_ONCE {
+                under_way.try_next().await?;
+            }
+            under_way.push(self.ensure_one(blobs, *name, source, stats));
+        }
+        while under_way.try_next().await?.is_some() {}
+        Ok(())
+    }
+
+    /// Whether the store is known to hold `name`.
+    pub fn knows(&self, name: (BlobClass, Digest)) -> bool {
+        self.flight(name).get().is_some()
+    }
+
+    /// Remembers that the store holds `names`.
+    pub fn learn<'a>(&self, names: impl Iterator<Item = &'a (BlobClass, Digest)>) {
+        for name in names {
+            // An upload under way will say the same.
+            let _ = self.flight(*name).set(Instant::now());
+        }
+    }
+
+    /// Forgets that the store holds `names`: a worker did not find them.
+    pub fn forget(&self, names: &[(BlobClass, Digest)]) {
+        let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
+        for name in names {
+            table.remove(name);
+        }
+    }
+
+    async fn ensure_one(
+        &self,
+        blobs: &Blobs,
+        name: (BlobClass, Digest),
+        source: &Source,
+        stats: &Stats,
+    ) -> Result<(), LocalReason> {
+        let flight = self.flight(name);
+        flight
+            .get_or_try_init(|| async {
+                let bytes = read(name.1, source).await?;
+                let size = bytes.len() as u64;
+                let stored = blobs.put(name.0, bytes).await;
+                let digest = stored.map_err(|error| LocalReason::Store(error.to_string()))?;
+                if digest != name.1 {
+                    self.forget(&[(name.0, digest)]);
+                    return Err(changed(source));
+                }
+                stats.count_upload(size);
+                Ok(Instant::now())
+            })
+            .await
+            .map(drop)
+    }
+
+    /// The upload of `name`, under way, done, or to be begun.
+    fn flight(&self, name: (BlobClass, Digest)) -> Flight {
+        let known = match name.0 {
+            BlobClass::Toolchain => TOOLCHAIN_KNOWN,
+            BlobClass::Input | BlobClass::Output => INPUT_KNOWN,
+        };
+        let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
+        if table.len() >= KNOWN_MAX {
+            table.clear();
+        }
+        let flight = table.entry(name).or_default();
+        if flight.get().is_some_and(|since| since.elapsed() > known) {
+            *flight = Flight::default();
+        }
+        flight.clone()
+    }
+}
+
+async fn read(digest: Digest, source: &Source) -> Result<Bytes, LocalReason> {
+    match source {
+        Source::Bytes(bytes) => Ok(bytes.clone()),
+        Source::File(path) => match tokio::fs::read(path).await {
+            Ok(bytes) => Ok(bytes.into()),
+            Err(error) => {
+                tracing::debug!(%digest, path = %path.display(), %error, "input is gone");
+                Err(changed(source))
+            }
+        },
+    }
+}
+
+fn changed(source: &Source) -> LocalReason {
+    match source {
+        Source::File(path) => LocalReason::InputChanged(path.display().to_string()),
+        Source::Bytes(_) => LocalReason::Store("bytes do not match their digest".into()),
+    }
+}

@@ -1,0 +1,305 @@
+//! The short-lived process that the build system starts in the compiler's place.
+//!
+//! It reads no settings and starts no runtime: it hands the command to the daemon and then either
+//! replays what the daemon says or becomes the compiler itself.
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::io::{self, Read as _, Write as _};
+use std::os::fd::AsFd as _;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use super::ipc::{self, CompileRequest, Diagnostics, OsText, Reply, Request};
+use super::slots::Slots;
+use super::view::{self, View};
+use crate::exec;
+use crate::job::Exit;
+
+/// What the shell gives for a program that is not there.
+const NOT_FOUND: u8 = 127;
+/// What the shell gives for a program that cannot be run.
+const NOT_RUNNABLE: u8 = 126;
+/// The hidden argument that makes this program the daemon.
+pub const DAEMON_ARGUMENT: &str = "--internal-daemon";
+/// What a daemon says on its standard output when its socket is ready.
+pub const READY: &[u8] = b"ready\n";
+
+/// How a wrapper reaches its daemon.
+#[derive(Clone, Debug)]
+pub struct Wrapper {
+    /// The daemon's socket.
+    pub socket: PathBuf,
+    /// This program.
+    pub own_executable: PathBuf,
+    /// Whether a daemon may be started.
+    pub start: StartDaemon,
+}
+
+/// Whether a wrapper starts a daemon when there is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StartDaemon {
+    /// It does.
+    Yes,
+    /// `JETCC_NO_DAEMON` forbids it.
+    No,
+}
+
+impl Wrapper {
+    /// Finds the socket as the environment says: `JETCC_SERVER_UDS`, else a private folder.
+    ///
+    /// # Errors
+    /// When this program's own file cannot be found.
+    #[expect(clippy::disallowed_methods, reason = "the wrapper may not read settings files")]
+    pub fn from_environment() -> io::Result<Self> {
+        let socket = match std::env::var_os("JETCC_SERVER_UDS") {
+            Some(path) => path.into(),
+            None => default_socket(std::env::var_os("XDG_RUNTIME_DIR").as_deref()),
+        };
+        let start = match std::env::var_os("JETCC_NO_DAEMON") {
+            Some(_) => StartDaemon::No,
+            None => StartDaemon::Yes,
+        };
+        Ok(Self { socket, own_executable: std::env::current_exe()?, start })
+    }
+
+    /// Compiles: `program` as written, and its arguments.
+    pub fn compile(&self, program: &OsStr, arguments: &[OsString]) -> ExitCode {
+        let Some(request) = self.request(program, arguments) else {
+            return self.run_locally(program, arguments, None);
+        };
+        let Ok(mut stream) = self.connect_or_start() else {
+            return self.run_locally(program, arguments, Some(&Slots::new(cores())));
+        };
+        match await_reply(&mut stream, &Request::Compile(Box::new(request))) {
+            Ok(Reply::Compiled { exit, stdout, stderr }) => replay(exit, &stdout, &stderr),
+            Ok(Reply::RunLocally) => {
+                // The daemon counts the slot as taken until this descriptor is closed everywhere.
+                let _ = rustix::io::fcntl_setfd(stream.as_fd(), rustix::io::FdFlags::empty());
+                self.run_locally(program, arguments, None)
+            }
+            // The daemon died, hangs or speaks another version.
+            Ok(Reply::Text(_) | Reply::Busy) | Err(_) => {
+                self.run_locally(program, arguments, Some(&Slots::new(cores())))
+            }
+        }
+    }
+
+    /// Asks a running daemon; `None` when there is none.
+    ///
+    /// # Errors
+    /// When the daemon went away in the middle.
+    pub fn ask(&self, request: &Request) -> io::Result<Option<Reply>> {
+        match UnixStream::connect(&self.socket) {
+            Ok(mut stream) => await_reply(&mut stream, request).map(Some),
+            Err(_) => Ok(None),
+        }
+    }
+
+    /// Starts the daemon and waits until it answers.
+    ///
+    /// # Errors
+    /// What the daemon said instead of becoming ready.
+    pub fn start_daemon(&self) -> io::Result<()> {
+        if let Some(folder) = self.socket.parent() {
+            fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+        }
+        let arguments = [DAEMON_ARGUMENT.into(), self.socket.clone().into_os_string()];
+        let mut words = exec::detach(&self.own_executable, &arguments)?;
+        let mut said = Vec::new();
+        let mut chunk = [0; 1_024];
+        loop {
+            let count = words.read(&mut chunk)?;
+            said.extend_from_slice(&chunk[..count]);
+            if said.ends_with(READY) {
+                return Ok(());
+            }
+            if count == 0 {
+                return Err(io::Error::other(String::from_utf8_lossy(&said).trim().to_owned()));
+            }
+        }
+    }
+
+    fn connect_or_start(&self) -> io::Result<UnixStream> {
+        match UnixStream::connect(&self.socket) {
+            Ok(stream) => Ok(stream),
+            Err(error) if self.start == StartDaemon::No => Err(error),
+            Err(_) => {
+                self.start_daemon()?;
+                UnixStream::connect(&self.socket)
+            }
+        }
+    }
+
+    fn request(&self, program: &OsStr, arguments: &[OsString]) -> Option<CompileRequest> {
+        let environment: BTreeMap<OsText, OsText> = std::env::vars_os()
+            .map(|(name, value)| (name.as_os_str().into(), value.as_os_str().into()))
+            .collect();
+        Some(CompileRequest {
+            program: program.into(),
+            arguments: arguments.iter().map(|text| text.as_os_str().into()).collect(),
+            directory: std::env::current_dir().ok()?.as_os_str().into(),
+            environment,
+            umask: umask().bits(),
+            diagnostics: diagnostics(),
+            view: View::own(),
+            limit: view::tight_limit().map(str::to_owned),
+        })
+    }
+
+    /// Becomes the compiler. Returns only when that failed.
+    #[expect(clippy::disallowed_methods, reason = "PATH decides which compiler this is")]
+    fn run_locally(
+        &self,
+        program: &OsStr,
+        arguments: &[OsString],
+        slots: Option<&Slots>,
+    ) -> ExitCode {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let Some((compiler, argv0)) = find(program, &path, &self.own_executable) else {
+            eprintln!("jetcc: `{}` is not in PATH", program.display());
+            return NOT_FOUND.into();
+        };
+        let _slot = slots.map(Slots::acquire_for_exec);
+        let error = exec::replace(&compiler, &argv0, arguments);
+        eprintln!("jetcc: `{}` cannot be run: {error}", compiler.display());
+        if error.kind() == io::ErrorKind::NotFound { NOT_FOUND } else { NOT_RUNNABLE }.into()
+    }
+}
+
+/// Sends `request` and reads frames until one is an answer.
+fn await_reply(stream: &mut UnixStream, request: &Request) -> io::Result<Reply> {
+    stream.set_read_timeout(Some(ipc::SILENCE_MAX))?;
+    stream.set_write_timeout(Some(ipc::SILENCE_MAX))?;
+    ipc::write_frame(stream, request)?;
+    loop {
+        match ipc::read_frame(stream)? {
+            Reply::Busy => {}
+            reply => return Ok(reply),
+        }
+    }
+}
+
+/// The program that a shell would start, passing over this program under other names. A path is
+/// taken as it is: whether it can be run is the kernel's word. With it comes `argv[0]`: as written,
+/// unless that leads to this program: compilers look for their own files beside it.
+fn find(program: &OsStr, path: &OsStr, own: &Path) -> Option<(PathBuf, OsString)> {
+    let identity = |file: &Path| fs::metadata(file).ok().map(|found| (found.dev(), found.ino()));
+    let own_identity = identity(own);
+    let is_own = |file: &Path| {
+        // Another installation of this program would only look for us in turn.
+        let real = file.canonicalize().unwrap_or_default();
+        let name = real.file_name().unwrap_or_default();
+        is_own_name(name) || (own_identity.is_some() && identity(file) == own_identity)
+    };
+    let direct = PathBuf::from(program);
+    if program.as_encoded_bytes().contains(&b'/') && !is_own(&direct) {
+        return Some((direct, program.to_owned()));
+    }
+    let is_program = |file: &Path| {
+        fs::metadata(file).is_ok_and(|found| found.is_file() && found.mode() & 0o111 != 0)
+    };
+    let name = direct.file_name()?;
+    let mut programs = std::env::split_paths(path)
+        .map(|folder| folder.join(name))
+        .filter(|file| is_program(file))
+        .enumerate();
+    let (number, found) = programs.find(|(_, file)| !is_own(file))?;
+    let comes_first = number == 0 && name == program;
+    let argv0 = if comes_first { program.to_owned() } else { found.as_os_str().to_owned() };
+    Some((found, argv0))
+}
+
+/// Whether a program of this name is this one: `jetcc`, or `jetcc-0.1` as installations name it.
+pub fn is_own_name(name: &OsStr) -> bool {
+    name.as_encoded_bytes().starts_with(b"jetcc")
+}
+
+/// `$XDG_RUNTIME_DIR/jetcc/daemon.sock`, else a folder of this user in `/tmp`.
+fn default_socket(runtime_dir: Option<&OsStr>) -> PathBuf {
+    match runtime_dir {
+        Some(folder) if !folder.is_empty() => Path::new(folder).join("jetcc/daemon.sock"),
+        _ => format!("/tmp/jetcc-{}/daemon.sock", rustix::process::getuid().as_raw()).into(),
+    }
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// The umask can only be read by setting it.
+fn umask() -> rustix::fs::Mode {
+    let mask = rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
+    rustix::process::umask(mask);
+    mask
+}
+
+fn diagnostics() -> Diagnostics {
+    match rustix::termios::isatty(rustix::stdio::stderr()) {
+        true => Diagnostics::Terminal,
+        false => Diagnostics::Stream,
+    }
+}
+
+/// Shows what the compiler wrote and ends as it ended.
+fn replay(exit: Exit, stdout: &[u8], stderr: &[u8]) -> ExitCode {
+    // Whoever closed our output does not want it; the compiler's result stands all the same.
+    let _ = io::stdout().write_all(stdout).and_then(|()| io::stdout().flush());
+    let _ = io::stderr().write_all(stderr);
+    match exit {
+        Exit::Code(code) => code.into(),
+        Exit::Signal(signal) => end_by(signal),
+    }
+}
+
+/// Ends by the signal that ended the compiler, or as a shell would report it.
+fn end_by(signal: u8) -> ExitCode {
+    if let Some(number) = rustix::process::Signal::from_named_raw(i32::from(signal)) {
+        // No core file of ours: it would not be the compiler's.
+        let none = rustix::process::Rlimit { current: Some(0), maximum: Some(0) };
+        let _ = rustix::process::setrlimit(rustix::process::Resource::Core, none);
+        let _ = rustix::process::kill_process(rustix::process::getpid(), number);
+    }
+    (128_u8.saturating_add(signal)).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    #[test]
+    fn a_masquerade_folder_is_passed_over() {
+        let root = tempfile::tempdir().unwrap();
+        let (masks, real) = (root.path().join("masks"), root.path().join("real"));
+        for folder in [&masks, &real] {
+            std::fs::create_dir(folder).unwrap();
+        }
+        let own = root.path().join("jetcc");
+        for file in [&own, &real.join("gcc")] {
+            std::fs::write(file, "#!/bin/sh\n").unwrap();
+            std::fs::set_permissions(file, std::fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        std::os::unix::fs::symlink(&own, masks.join("gcc")).unwrap();
+        let path = std::env::join_paths([&masks, &real]).unwrap();
+        let gcc = real.join("gcc");
+        let named = |name: &OsStr| Some((gcc.clone(), name.to_owned()));
+        let masked = masks.join("gcc");
+        assert_eq!(find(OsStr::new("gcc"), &path, &own), named(gcc.as_os_str()));
+        assert_eq!(find(masked.as_os_str(), &path, &own), named(gcc.as_os_str()));
+        assert_eq!(find(OsStr::new("gcc"), real.as_os_str(), &own), named(OsStr::new("gcc")));
+        assert_eq!(find(OsStr::new("nothing"), &path, &own), None);
+        let absent = real.join("absent/gcc");
+        let as_written = (absent.clone(), absent.clone().into_os_string());
+        assert_eq!(find(absent.as_os_str(), &path, &own), Some(as_written));
+        // Another installation in the way.
+        let other = root.path().join("jetcc-0.1");
+        fs::rename(&own, &other).unwrap();
+        fs::remove_file(&masked).unwrap();
+        std::os::unix::fs::symlink(&other, &masked).unwrap();
+        assert_eq!(find(OsStr::new("gcc"), &path, &own), named(gcc.as_os_str()));
+    }
+}

@@ -1,0 +1,425 @@
+//! The only place that starts a process: argv, working directory, environment, streams, process
+//! group and deadline are set every time, and the whole group is ended when the deadline passes.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::io;
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::Duration;
+
+use rustix::fs::{Mode, OFlags, open};
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process_group, setrlimit};
+use tokio::io::{AsyncRead, AsyncReadExt as _};
+
+/// How often a start is tried again when the program's file is still open for writing elsewhere.
+const BUSY_RETRIES: u32 = 10;
+const BUSY_DELAY: Duration = Duration::from_millis(10);
+
+/// A program to run to its end with captured streams.
+#[derive(Clone, Debug)]
+pub struct Spec {
+    /// Absolute path of the program.
+    pub program: PathBuf,
+    /// `argv[0]`; the program's path when absent.
+    pub argv0: Option<OsString>,
+    /// The arguments after `argv[0]`.
+    pub arguments: Vec<OsString>,
+    /// The whole environment.
+    pub environment: BTreeMap<OsString, OsString>,
+    /// Working directory.
+    pub directory: PathBuf,
+    /// Most bytes kept of stdout and of stderr, each.
+    pub stream_bytes_max: u64,
+    /// How long it may run.
+    pub deadline: Duration,
+}
+
+/// What the kernel holds a process and all its children to.
+#[derive(Clone, Copy, Debug)]
+pub struct Confinement {
+    /// File mode creation mask.
+    pub umask: u32,
+    /// Largest file that it may write, in bytes; a larger one ends it with `SIGXFSZ`.
+    pub file_bytes_max: u64,
+}
+
+impl Spec {
+    /// `program` without arguments or environment, in `/`, with no output wanted to speak of and
+    /// 30 s to live: a start for naming what differs.
+    pub fn of(program: &std::path::Path) -> Self {
+        Self {
+            program: program.into(),
+            argv0: None,
+            arguments: Vec::new(),
+            environment: BTreeMap::new(),
+            directory: "/".into(),
+            stream_bytes_max: 1 << 20,
+            deadline: Duration::from_secs(30),
+        }
+    }
+}
+
+/// How a process ended and what it wrote.
+#[derive(Clone, Debug)]
+pub struct Finished {
+    /// Exit code or signal.
+    pub status: Ended,
+    /// Standard output.
+    pub stdout: Vec<u8>,
+    /// Standard error.
+    pub stderr: Vec<u8>,
+}
+
+/// Exit code or signal of a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// It exited.
+    Code(u8),
+    /// A signal ended it.
+    Signal(u8),
+}
+
+/// Why a process gave no result.
+#[derive(Debug, thiserror::Error)]
+pub enum ExecError {
+    /// It could not be started.
+    #[error("`{program}` could not be started: {source}")]
+    Start {
+        /// Path of the program.
+        program: String,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// Its streams could not be read.
+    #[error("`{program}` could not be followed: {source}")]
+    Follow {
+        /// Path of the program.
+        program: String,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// It ran past its deadline and was ended.
+    #[error("`{program}` ran longer than {} s", deadline.as_secs_f32())]
+    TimedOut {
+        /// Path of the program.
+        program: String,
+        /// The limit.
+        deadline: Duration,
+    },
+    /// It wrote more than allowed and was ended.
+    #[error("`{program}` wrote more than {limit} bytes to a stream")]
+    TooMuchOutput {
+        /// Path of the program.
+        program: String,
+        /// The limit in bytes.
+        limit: u64,
+    },
+}
+
+/// Ends the whole process group when dropped, unless it has been told not to.
+struct Group(Option<Pid>);
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        if let Some(group) = self.0 {
+            // The group may be gone already; then there is nothing left to end.
+            let _ = kill_process_group(group, Signal::KILL);
+        }
+    }
+}
+
+/// Runs `spec` to its end in a process group of its own. Dropping the future ends the group.
+///
+/// # Errors
+/// [`ExecError`] when it cannot be started or followed, or breaks a limit.
+pub async fn run(spec: Spec) -> Result<Finished, ExecError> {
+    follow(spec, None).await
+}
+
+/// Like [`run`], with limits, without core files, and as the first that the kernel ends when
+/// memory runs out.
+///
+/// # Errors
+/// Those of [`run`].
+pub async fn run_confined(spec: Spec, confinement: Confinement) -> Result<Finished, ExecError> {
+    follow(spec, Some(confinement)).await
+}
+
+async fn follow(spec: Spec, confinement: Option<Confinement>) -> Result<Finished, ExecError> {
+    let program = spec.program.display().to_string();
+    let mut child = start(&spec, confinement)
+        .await
+        .map_err(|source| ExecError::Start { program: program.clone(), source })?;
+    let group = Group(child.id().and_then(|id| Pid::from_raw(id.cast_signed())));
+    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+    let limit = spec.stream_bytes_max;
+    let follow = async {
+        let status = async { child.wait().await.map_err(Unread::Io) };
+        tokio::try_join!(status, read_limited(stdout, limit), read_limited(stderr, limit))
+    };
+    let (status, stdout, stderr) = match tokio::time::timeout(spec.deadline, follow).await {
+        Err(_) => return Err(ExecError::TimedOut { program, deadline: spec.deadline }),
+        Ok(Err(Unread::Io(source))) => return Err(ExecError::Follow { program, source }),
+        Ok(Err(Unread::TooMuch)) => return Err(ExecError::TooMuchOutput { program, limit }),
+        Ok(Ok(parts)) => parts,
+    };
+    drop(group);
+    let status = match (status.code(), status.signal()) {
+        (Some(code), _) => Ended::Code(code.to_le_bytes()[0]),
+        (None, signal) => Ended::Signal(signal.unwrap_or_default().to_le_bytes()[0]),
+    };
+    Ok(Finished { status, stdout, stderr })
+}
+
+#[expect(clippy::disallowed_methods, reason = "this is the one spawning module")]
+async fn start(spec: &Spec, confinement: Option<Confinement>) -> io::Result<tokio::process::Child> {
+    let mut command = std::process::Command::new(&spec.program);
+    if let Some(argv0) = &spec.argv0 {
+        command.arg0(argv0);
+    }
+    command
+        .args(&spec.arguments)
+        .env_clear()
+        .envs(&spec.environment)
+        .current_dir(&spec.directory)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .process_group(0);
+    if let Some(confinement) = confinement {
+        confine(&mut command, confinement);
+    }
+    let mut command = tokio::process::Command::from(command);
+    command.kill_on_drop(true);
+    let mut tries = 0;
+    loop {
+        match command.spawn() {
+            // Another thread may have forked while the program's file was open for writing.
+            Err(error)
+                if error.kind() == io::ErrorKind::ExecutableFileBusy && tries < BUSY_RETRIES =>
+            {
+                tries += 1;
+                tokio::time::sleep(BUSY_DELAY).await;
+            }
+            started => return started,
+        }
+    }
+}
+
+/// Applies `confinement` in the child.
+#[expect(unsafe_code, reason = "limits have to be set between fork and exec")]
+fn confine(command: &mut std::process::Command, confinement: Confinement) {
+    let Confinement { umask, file_bytes_max } = confinement;
+    let set = |resource, limit: u64| {
+        let limit = Some(getrlimit(resource).maximum.map_or(limit, |hard| hard.min(limit)));
+        setrlimit(resource, Rlimit { current: limit, maximum: limit })
+    };
+    // SAFETY: system calls alone, which are async-signal-safe and touch no memory of the parent.
+    unsafe {
+        command.pre_exec(move || {
+            rustix::process::umask(Mode::from_raw_mode(umask));
+            set(Resource::Core, 0)?;
+            set(Resource::Fsize, file_bytes_max)?;
+            // Where this is not possible the kernel's own choice stands.
+            if let Ok(file) = open(c"/proc/self/oom_score_adj", OFlags::WRONLY, Mode::empty()) {
+                let _ = rustix::io::write(file, b"1000");
+            }
+            Ok(())
+        });
+    }
+}
+
+/// Why a stream was not read to its end.
+enum Unread {
+    Io(io::Error),
+    TooMuch,
+}
+
+/// All bytes of `stream`, at most `limit`.
+async fn read_limited(
+    stream: Option<impl AsyncRead + Unpin>,
+    limit: u64,
+) -> Result<Vec<u8>, Unread> {
+    let mut bytes = Vec::new();
+    let Some(stream) = stream else { return Ok(bytes) };
+    let mut stream = stream.take(limit.saturating_add(1));
+    stream.read_to_end(&mut bytes).await.map_err(Unread::Io)?;
+    if bytes.len() as u64 > limit { Err(Unread::TooMuch) } else { Ok(bytes) }
+}
+
+/// A program that serves until it is stopped; ended when dropped, and when this process ends.
+#[derive(Debug)]
+pub struct Service {
+    child: tokio::process::Child,
+}
+
+impl Service {
+    /// Starts `program` with these variables over ours; both streams go to `log`.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    #[expect(clippy::disallowed_methods, reason = "this is the one spawning module")]
+    #[expect(unsafe_code, reason = "the death signal has to be set between fork and exec")]
+    pub fn start(
+        program: &std::path::Path,
+        arguments: &[OsString],
+        environment: &BTreeMap<OsString, OsString>,
+        log: std::fs::File,
+    ) -> io::Result<Self> {
+        let mut command = std::process::Command::new(program);
+        command
+            .args(arguments)
+            .envs(environment)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .process_group(0);
+        // SAFETY: the call is async-signal-safe and touches no memory of the parent.
+        unsafe {
+            command.pre_exec(|| {
+                let death = Some(rustix::process::Signal::KILL);
+                rustix::process::set_parent_process_death_signal(death)?;
+                Ok(())
+            });
+        }
+        let mut command = tokio::process::Command::from(command);
+        Ok(Self { child: command.kill_on_drop(true).spawn()? })
+    }
+
+    /// Its process id, while it runs.
+    pub fn id(&self) -> Option<u32> {
+        self.child.id()
+    }
+
+    /// Whether it has ended, and how.
+    ///
+    /// # Errors
+    /// When the system cannot say.
+    pub fn ended(&mut self) -> io::Result<Option<std::process::ExitStatus>> {
+        self.child.try_wait()
+    }
+
+    /// Asks it to end and waits for that; ends it by force after `deadline`.
+    ///
+    /// # Errors
+    /// When the system cannot say how it ended.
+    pub async fn stop(mut self, deadline: Duration) -> io::Result<()> {
+        if let Some(id) = self.child.id().and_then(|id| Pid::from_raw(id.cast_signed())) {
+            // It may have ended already.
+            let _ = rustix::process::kill_process(id, Signal::TERM);
+        }
+        match tokio::time::timeout(deadline, self.child.wait()).await {
+            Ok(ended) => ended.map(drop),
+            Err(_) => self.child.kill().await,
+        }
+    }
+}
+
+/// Runs `program` in the foreground, with our streams and these variables over ours.
+///
+/// # Errors
+/// When it cannot be started.
+#[expect(clippy::disallowed_methods, reason = "this is the one spawning module")]
+pub async fn foreground(
+    program: &OsString,
+    arguments: &[OsString],
+    environment: &BTreeMap<OsString, OsString>,
+) -> io::Result<std::process::ExitStatus> {
+    let mut command = std::process::Command::new(program);
+    command.args(arguments).envs(environment);
+    tokio::process::Command::from(command).status().await
+}
+
+/// Turns this process into `program`; returns only if that failed.
+#[expect(clippy::disallowed_methods, reason = "this is the one spawning module")]
+pub fn replace(program: &std::path::Path, argv0: &OsString, arguments: &[OsString]) -> io::Error {
+    std::process::Command::new(program).arg0(argv0).args(arguments).exec()
+}
+
+/// Starts `program` for good: own session, no inherited descriptors, and nobody waits for it.
+/// Its standard output is the returned pipe, on which it says once that it is ready.
+///
+/// # Errors
+/// When it cannot be started.
+#[expect(clippy::disallowed_methods, reason = "this is the one spawning module")]
+#[expect(unsafe_code, reason = "setsid and fcntl have to run between fork and exec")]
+pub fn detach(
+    program: &std::path::Path,
+    arguments: &[OsString],
+) -> io::Result<std::process::ChildStdout> {
+    let mut command = std::process::Command::new(program);
+    command
+        .args(arguments)
+        .current_dir("/")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null());
+    // SAFETY: both calls are async-signal-safe and touch no memory of the parent.
+    unsafe {
+        command.pre_exec(|| {
+            rustix::process::setsid()?;
+            close_inherited();
+            Ok(())
+        });
+    }
+    let mut child = command.spawn()?;
+    child.stdout.take().ok_or_else(|| io::Error::other("no pipe to the started program"))
+}
+
+/// Marks every descriptor above stderr to close at exec: whoever started us may wait for one.
+#[expect(unsafe_code, reason = "no safe wrapper takes a descriptor that might not be open")]
+fn close_inherited() {
+    for descriptor in 3..1_024 {
+        // SAFETY: the number is only borrowed; a number that is not open gives EBADF.
+        let fd = unsafe { std::os::fd::BorrowedFd::borrow_raw(descriptor) };
+        let _ = rustix::io::fcntl_setfd(fd, rustix::io::FdFlags::CLOEXEC);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shell(script: &str) -> Spec {
+        Spec {
+            program: "/bin/sh".into(),
+            argv0: None,
+            arguments: vec!["-c".into(), script.into()],
+            environment: BTreeMap::new(),
+            directory: "/".into(),
+            stream_bytes_max: 1_000,
+            deadline: Duration::from_secs(20),
+        }
+    }
+
+    #[tokio::test]
+    async fn codes_signals_and_streams_come_back() {
+        let done = run(shell("echo out; echo err >&2; exit 7")).await.unwrap();
+        assert_eq!(
+            (done.status, &done.stdout[..], &done.stderr[..]),
+            (Ended::Code(7), &b"out\n"[..], &b"err\n"[..])
+        );
+        let killed = run(shell("kill -SEGV $$")).await.unwrap();
+        assert_eq!(killed.status, Ended::Signal(11));
+    }
+
+    #[tokio::test]
+    async fn confinement_reaches_the_program() {
+        let confinement = Confinement { umask: 0o027, file_bytes_max: 1 << 20 };
+        let script = "umask; ulimit -c; ulimit -f; cat /proc/self/oom_score_adj";
+        let done = run_confined(shell(script), confinement).await.unwrap();
+        assert_eq!(String::from_utf8_lossy(&done.stdout), "0027\n0\n2048\n1000\n");
+    }
+
+    #[tokio::test]
+    async fn limits_hold() {
+        let endless = Spec { deadline: Duration::from_millis(50), ..shell("sleep 60") };
+        assert!(matches!(run(endless).await, Err(ExecError::TimedOut { .. })));
+        let loud = shell("cat /dev/zero");
+        assert!(matches!(run(loud).await, Err(ExecError::TooMuchOutput { .. })));
+        let absent = Spec { program: "/nonexistent".into(), ..shell("") };
+        assert!(matches!(run(absent).await, Err(ExecError::Start { .. })));
+    }
+}

@@ -1,0 +1,129 @@
+//! An action: a command over two trees. Its key is the one definition of "the same compile".
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Digest, Pool};
+
+/// Version of the key's definition; raised whenever equal keys could mean different bytes.
+const KEY_VERSION: u32 = 1;
+
+/// What to start, exactly as the client would.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Command {
+    /// Absolute path of the compiler in the toolchain tree.
+    pub executable: String,
+    /// The whole argument vector, `argv[0]` included as the user wrote it.
+    pub arguments: Vec<String>,
+    /// The only variables that the compiler sees.
+    pub environment: BTreeMap<String, String>,
+    /// Working directory, absolute; may pass through symbolic links of the input tree.
+    pub directory: String,
+}
+
+/// A file that the command may write.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WantedOutput {
+    /// Path as the compiler will write it: absolute, or relative to the command's directory.
+    pub path: String,
+    /// Whether a successful compile without it is wrong.
+    pub required: bool,
+}
+
+/// Everything that decides what a compile writes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Action {
+    /// Workers that can run it.
+    pub pool: Pool,
+    /// Digest of the toolchain's tree.
+    pub toolchain: Digest,
+    /// What to start.
+    pub command: Command,
+    /// Digest of the input tree.
+    pub inputs: Digest,
+    /// Files to bring back.
+    pub outputs: Vec<WantedOutput>,
+}
+
+impl Action {
+    /// Key under which the result is known: covers every field.
+    #[expect(clippy::missing_panics_doc, reason = "encoding plain data into memory cannot fail")]
+    #[expect(clippy::expect_used, reason = "encoding plain data into memory cannot fail")]
+    pub fn key(&self) -> ActionKey {
+        let bytes = rmp_serde::to_vec(&(KEY_VERSION, self)).expect("an action is plain data");
+        ActionKey(Digest::of(&bytes))
+    }
+}
+
+/// Digest of an action.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ActionKey(Digest);
+
+impl ActionKey {
+    /// The digest itself.
+    pub const fn digest(&self) -> &Digest {
+        &self.0
+    }
+}
+
+impl From<Digest> for ActionKey {
+    fn from(digest: Digest) -> Self {
+        Self(digest)
+    }
+}
+
+impl fmt::Display for ActionKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Debug for ActionKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn action() -> Action {
+        Action {
+            pool: Pool::of_this_machine(),
+            toolchain: Digest::of(b"t"),
+            command: Command {
+                executable: "/usr/bin/gcc".into(),
+                arguments: vec!["gcc".into(), "-c".into(), "a.c".into()],
+                environment: BTreeMap::from([("LANG".into(), "C".into())]),
+                directory: "/w".into(),
+            },
+            inputs: Digest::of(b"i"),
+            outputs: vec![WantedOutput { path: "a.o".into(), required: true }],
+        }
+    }
+
+    #[test]
+    fn every_field_changes_the_key() {
+        let base = action();
+        let changes: [fn(&mut Action); 9] = [
+            |a| a.pool = "other".parse().unwrap_or_else(|_| unreachable!()),
+            |a| a.toolchain = Digest::of(b"u"),
+            |a| a.command.executable.push('x'),
+            |a| a.command.arguments.push("-g".into()),
+            |a| a.command.environment.clear(),
+            |a| a.command.directory.push('x'),
+            |a| a.inputs = Digest::of(b"j"),
+            |a| a.outputs[0].path.push('x'),
+            |a| a.outputs[0].required = false,
+        ];
+        for change in changes {
+            let mut other = base.clone();
+            change(&mut other);
+            assert_ne!(base.key(), other.key());
+        }
+        assert_eq!(base.key(), action().key());
+    }
+}

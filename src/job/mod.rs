@@ -1,0 +1,26 @@
+//! The words everybody uses: plain data about one compile, without I/O and without async.
+//!
+//! Called by every room. Promises: a value that exists is valid (paths are clean, digests are
+//! digests, ids have their alphabet), and equal actions have equal keys on every machine.
+//!
+//! Reading order: [`digest`], [`id`], [`lane`], [`tree`], [`action`], [`outcome`], [`reason`], [`toolchain`],
+//! [`wire`].
+
+pub mod action;
+pub mod digest;
+pub mod id;
+pub mod lane;
+pub mod outcome;
+pub mod reason;
+pub mod toolchain;
+pub mod tree;
+pub mod wire;
+
+pub use action::{Action, ActionKey, Command, WantedOutput};
+pub use digest::Digest;
+pub use id::{ClientId, JobId, Pool, Proof, Tenant, WorkerId};
+pub use lane::Lane;
+pub use outcome::{Content, Exit, Outcome, Output, StepTimes};
+pub use reason::LocalReason;
+pub use toolchain::{Family, Toolchain};
+pub use tree::{Node, Tree, TreePath};

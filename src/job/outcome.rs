@@ -1,0 +1,100 @@
+//! What a compile gave. A failed compile is an outcome like any other.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use super::{Digest, TreePath};
+
+/// How the compiler ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Exit {
+    /// It exited with this code, 0 to 255.
+    Code(u8),
+    /// A signal of this number ended it.
+    Signal(u8),
+}
+
+impl Exit {
+    /// Exit code 0.
+    pub fn is_success(self) -> bool {
+        self == Self::Code(0)
+    }
+}
+
+/// Bytes, either here or in the blob store.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Content {
+    /// zstd-compressed bytes; `digest` and `size` are of the uncompressed ones.
+    Inline {
+        /// Digest of the uncompressed bytes.
+        digest: Digest,
+        /// Uncompressed size in bytes.
+        size: u64,
+        /// zstd frame.
+        zstd: Bytes,
+    },
+    /// A blob among the outputs of the store.
+    Blob {
+        /// Digest of the uncompressed bytes.
+        digest: Digest,
+        /// Uncompressed size in bytes.
+        size: u64,
+    },
+}
+
+impl Content {
+    /// Digest of the uncompressed bytes.
+    pub fn digest(&self) -> Digest {
+        match self {
+            Self::Inline { digest, .. } | Self::Blob { digest, .. } => *digest,
+        }
+    }
+
+    /// Uncompressed size in bytes.
+    pub fn size(&self) -> u64 {
+        match self {
+            Self::Inline { size, .. } | Self::Blob { size, .. } => *size,
+        }
+    }
+}
+
+/// A file that the compile wrote.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Output {
+    /// The path as it was wanted, [`super::WantedOutput::path`].
+    pub path: String,
+    /// Permission bits that the compiler gave it, under umask 0.
+    pub mode: u32,
+    /// Its bytes.
+    pub content: Content,
+}
+
+/// Everything a local run of the command would have shown.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outcome {
+    /// How the compiler ended.
+    pub exit: Exit,
+    /// Its standard output.
+    pub stdout: Content,
+    /// Its standard error.
+    pub stderr: Content,
+    /// The wanted files that exist afterwards.
+    pub outputs: Vec<Output>,
+    /// Files it wrote beside the wanted ones; if there are any the client compiles locally.
+    pub unexpected: Vec<TreePath>,
+}
+
+/// Milliseconds (fractional) that each step of a job took on the worker.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct StepTimes {
+    /// From publishing until a worker took it.
+    pub queue_ms: f64,
+    /// Fetching what the worker's disk lacked.
+    pub fetch_ms: f64,
+    /// Laying out the trees.
+    pub layout_ms: f64,
+    /// Sandbox and compiler together.
+    pub run_ms: f64,
+    /// Reading, compressing and storing outputs.
+    pub store_ms: f64,
+}

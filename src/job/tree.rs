@@ -1,0 +1,254 @@
+//! A tree: a sorted list of absolute paths, each a file, a symbolic link or a directory.
+//!
+//! Inputs and toolchains are trees. A file is named by its digest, so a tree is small and can
+//! travel inside a message while the bytes stay in the blob store.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::Digest;
+
+/// Longest path in a tree, in bytes (Linux `PATH_MAX` less the worker's own prefix).
+pub const PATH_BYTES_MAX: usize = 3_800;
+/// Most entries in one tree.
+pub const TREE_ENTRIES_MAX: usize = 200_000;
+
+/// An absolute path with no empty, `.` or `..` component; `/` itself is not one.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct TreePath(String);
+
+/// Why a tree or one of its paths was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum InvalidTree {
+    /// Not absolute, not clean, or too long.
+    #[error("`{0}` is not a tree path: wanted an absolute path without `.`, `..` or empty parts")]
+    Path(String),
+    /// A file or link stands where another entry needs a directory.
+    #[error("`{0}` is a file or link and also the folder of another entry")]
+    NotADirectory(TreePath),
+    /// More than [`TREE_ENTRIES_MAX`].
+    #[error("tree has {0} entries, wanted at most {TREE_ENTRIES_MAX}")]
+    TooLarge(usize),
+    /// The bytes are not an encoded tree.
+    #[error("not an encoded tree: {0}")]
+    Encoding(#[from] rmp_serde::decode::Error),
+}
+
+impl TreePath {
+    /// The path as text, starting with `/`.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The path below the root, without the leading `/`: what to join to a folder.
+    pub fn relative(&self) -> &str {
+        &self.0[1..]
+    }
+
+    /// The folder that holds it; `None` when that is `/`.
+    pub fn parent(&self) -> Option<Self> {
+        let cut = self.0.rfind('/')?;
+        (cut > 0).then(|| Self(self.0[..cut].to_owned()))
+    }
+
+    /// This path or one below it.
+    pub fn is_within(&self, folder: &Self) -> bool {
+        self.0
+            .strip_prefix(folder.as_str())
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    }
+}
+
+impl TryFrom<String> for TreePath {
+    type Error = InvalidTree;
+
+    fn try_from(text: String) -> Result<Self, InvalidTree> {
+        let clean = text.len() <= PATH_BYTES_MAX
+            && !text.contains('\0')
+            && text
+                .strip_prefix('/')
+                .is_some_and(|rest| rest.split('/').all(|part| !matches!(part, "" | "." | "..")));
+        if clean {
+            Ok(Self(text))
+        } else {
+            Err(InvalidTree::Path(text.chars().take(200).collect()))
+        }
+    }
+}
+
+impl TryFrom<&str> for TreePath {
+    type Error = InvalidTree;
+
+    fn try_from(text: &str) -> Result<Self, InvalidTree> {
+        Self::try_from(text.to_owned())
+    }
+}
+
+impl From<TreePath> for String {
+    fn from(path: TreePath) -> Self {
+        path.0
+    }
+}
+
+impl fmt::Display for TreePath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What stands at a path.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Node {
+    /// A regular file.
+    File {
+        /// Digest of its content.
+        digest: Digest,
+        /// Size in bytes.
+        size: u64,
+        /// Whether anybody may execute it.
+        executable: bool,
+    },
+    /// A symbolic link with its target as written, absolute or relative.
+    Symlink {
+        /// The link's text.
+        target: String,
+    },
+    /// A directory that must exist even if nothing below it is named.
+    Directory,
+}
+
+/// Paths and what stands there; ancestors are directories without being listed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tree {
+    entries: BTreeMap<TreePath, Node>,
+}
+
+impl Tree {
+    /// Puts `node` at `path`. A plain directory never replaces what is already there.
+    pub fn insert(&mut self, path: TreePath, node: Node) {
+        if node == Node::Directory {
+            self.entries.entry(path).or_insert(node);
+        } else {
+            self.entries.insert(path, node);
+        }
+    }
+
+    /// What stands at `path`, if it is listed.
+    pub fn get(&self, path: &TreePath) -> Option<&Node> {
+        self.entries.get(path)
+    }
+
+    /// All entries in path order.
+    pub fn iter(&self) -> impl Iterator<Item = (&TreePath, &Node)> {
+        self.entries.iter()
+    }
+
+    /// Number of entries.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether nothing is listed.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Digest and size of every file, in path order; the same digest may come twice.
+    pub fn files(&self) -> impl Iterator<Item = (Digest, u64)> + '_ {
+        self.entries.values().filter_map(|node| match node {
+            Node::File { digest, size, .. } => Some((*digest, *size)),
+            Node::Symlink { .. } | Node::Directory => None,
+        })
+    }
+
+    /// Canonical bytes: equal trees encode equally on every machine.
+    #[expect(clippy::missing_panics_doc, reason = "encoding plain data into memory cannot fail")]
+    #[expect(clippy::expect_used, reason = "encoding plain data into memory cannot fail")]
+    pub fn encode(&self) -> Vec<u8> {
+        rmp_serde::to_vec(&self.entries).expect("a tree is plain data")
+    }
+
+    /// Reads [`Tree::encode`]'s bytes and checks the tree's rules.
+    ///
+    /// # Errors
+    /// [`InvalidTree`] when the bytes are no tree or a rule is broken.
+    pub fn decode(bytes: &[u8]) -> Result<Self, InvalidTree> {
+        let tree = Self { entries: rmp_serde::from_slice(bytes)? };
+        tree.check()?;
+        Ok(tree)
+    }
+
+    /// Digest of the canonical bytes: the tree's name.
+    pub fn digest(&self) -> Digest {
+        Digest::of(&self.encode())
+    }
+
+    /// Checks size and that nothing lies below a file or a link.
+    ///
+    /// # Errors
+    /// [`InvalidTree::TooLarge`] or [`InvalidTree::NotADirectory`].
+    pub fn check(&self) -> Result<(), InvalidTree> {
+        if self.entries.len() > TREE_ENTRIES_MAX {
+            return Err(InvalidTree::TooLarge(self.entries.len()));
+        }
+        for path in self.entries.keys() {
+            let mut folder = path.parent();
+            while let Some(parent) = folder {
+                match self.entries.get(&parent) {
+                    Some(Node::File { .. } | Node::Symlink { .. }) => {
+                        return Err(InvalidTree::NotADirectory(parent));
+                    }
+                    Some(Node::Directory) | None => {}
+                }
+                folder = parent.parent();
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn path(text: &str) -> TreePath {
+        TreePath::try_from(text).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    fn file(content: &[u8]) -> Node {
+        Node::File { digest: Digest::of(content), size: content.len() as u64, executable: false }
+    }
+
+    #[test]
+    fn paths_are_clean() {
+        for bad in ["", "/", "a", "/a/", "/a//b", "/a/./b", "/a/../b", "/a\0"] {
+            assert!(TreePath::try_from(bad).is_err(), "{bad:?}");
+        }
+        assert_eq!(path("/a/b").parent(), Some(path("/a")));
+        assert_eq!(path("/a").parent(), None);
+        assert!(path("/a/b").is_within(&path("/a")) && !path("/ab").is_within(&path("/a")));
+    }
+
+    #[test]
+    fn encoding_does_not_depend_on_insertion_order() {
+        let mut one = Tree::default();
+        one.insert(path("/b"), file(b"2"));
+        one.insert(path("/a"), file(b"1"));
+        let mut two = Tree::default();
+        two.insert(path("/a"), file(b"1"));
+        two.insert(path("/b"), file(b"2"));
+        assert_eq!(one.digest(), two.digest());
+        assert_eq!(Tree::decode(&one.encode()).ok(), Some(one));
+    }
+
+    #[test]
+    fn nothing_lies_below_a_link() {
+        let mut tree = Tree::default();
+        tree.insert(path("/a"), Node::Symlink { target: "/etc".into() });
+        tree.insert(path("/a/passwd"), file(b"x"));
+        assert!(matches!(Tree::decode(&tree.encode()), Err(InvalidTree::NotADirectory(_))));
+    }
+}

@@ -1,0 +1,283 @@
+//! Messages between the parties, version 1: one version byte, then MessagePack with named fields.
+//!
+//! A reader ignores fields it does not know and refuses a version it does not know; a new meaning
+//! needs a new version. Recorded messages of released versions must decode for ever.
+
+use bytes::Bytes;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Action, ActionKey, ClientId, Digest, JobId, Outcome, Pool, Proof, StepTimes, Tenant, WorkerId,
+};
+
+/// Version that this program writes, and the only one it reads.
+pub const VERSION: u8 = 1;
+/// Largest message that is decoded, in bytes; NATS servers refuse more than 1 MiB by default.
+pub const MESSAGE_BYTES_MAX: usize = 8 << 20;
+/// Most missing blobs named in one message.
+pub const MISSING_MAX: usize = 4_096;
+
+/// Why a message could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum WireError {
+    /// No bytes at all.
+    #[error("message is empty")]
+    Empty,
+    /// Longer than [`MESSAGE_BYTES_MAX`].
+    #[error("message has {0} bytes, wanted at most {MESSAGE_BYTES_MAX}")]
+    TooLarge(usize),
+    /// Written by a program that speaks another version.
+    #[error(
+        "message has version {0}, wanted {VERSION}\nhint: run the same jetcc release everywhere"
+    )]
+    Version(u8),
+    /// The rest is no MessagePack of the wanted shape.
+    #[error("message cannot be decoded: {0}")]
+    Encoding(#[from] rmp_serde::decode::Error),
+}
+
+/// Encodes `message` with its version in front.
+#[expect(clippy::missing_panics_doc, reason = "encoding plain data into memory cannot fail")]
+#[expect(clippy::expect_used, reason = "encoding plain data into memory cannot fail")]
+pub fn encode<T: Serialize>(message: &T) -> Bytes {
+    let mut bytes = vec![VERSION];
+    rmp_serde::encode::write_named(&mut bytes, message).expect("messages are plain data");
+    bytes.into()
+}
+
+/// Decodes what [`encode`] wrote.
+///
+/// # Errors
+/// [`WireError`] when the bytes are not a message of this version and shape.
+pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, WireError> {
+    if bytes.len() > MESSAGE_BYTES_MAX {
+        return Err(WireError::TooLarge(bytes.len()));
+    }
+    match bytes.split_first() {
+        None => Err(WireError::Empty),
+        Some((&VERSION, body)) => Ok(rmp_serde::from_slice(body)?),
+        Some((&version, _)) => Err(WireError::Version(version)),
+    }
+}
+
+/// Which part of the blob store: each has its own retention and permissions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum BlobClass {
+    /// Sources, headers and input trees; written by clients, short-lived.
+    Input,
+    /// Objects and streams; written by workers.
+    Output,
+    /// Toolchain files and trees; written by clients, long-lived.
+    Toolchain,
+}
+
+/// Client to scheduler: please run this.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Submit {
+    /// The job's name, chosen by the client; the same id again means the same request.
+    pub job: JobId,
+    /// What to run.
+    pub action: Action,
+    /// The input tree's canonical bytes, zstd-compressed; absent when it is in the blob store
+    /// under [`Action::inputs`].
+    pub inputs_zstd: Option<Bytes>,
+    /// References that prove the toolchain are in the blob store under this digest.
+    pub references: Digest,
+    /// After this moment (Unix time, ms) nobody waits for the result any more.
+    pub deadline_unix_ms: u64,
+    /// Somebody sits in front of it: a single file after an edit.
+    pub interactive: bool,
+    /// Whether a recorded result may answer and the new one may be recorded.
+    pub cache: CacheUse,
+}
+
+/// What the action cache may do for a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum CacheUse {
+    /// Answer from it and record into it.
+    ReadWrite,
+    /// Run again and record the new result.
+    Refresh,
+    /// Neither.
+    Off,
+}
+
+/// Scheduler to client.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum SubmitReply {
+    /// It stands in the queue; the result will carry this proof.
+    Accepted {
+        /// What the result must show.
+        proof: Proof,
+        /// Its place in the queue, to be named when it is called off.
+        place: u64,
+        /// Jobs of all clients that wait or run.
+        outstanding: u32,
+        /// Slots of all workers of the pool.
+        slots: u32,
+    },
+    /// The result is known.
+    Cached(Box<ActionRecord>),
+    /// No live worker serves the pool.
+    NoWorker,
+    /// The expected wait, in seconds, is not worth it.
+    Busy {
+        /// Expected wait in seconds.
+        wait_seconds: u32,
+    },
+    /// The request breaks a rule; for people.
+    Refused(String),
+}
+
+/// Client to scheduler: nobody waits for this any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CallOff {
+    /// Which job.
+    pub job: JobId,
+    /// Its place in the queue, as the scheduler said when it took the job.
+    pub place: u64,
+}
+
+/// Scheduler to worker, through the queue.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct JobMessage {
+    /// What the client asked.
+    pub submit: Submit,
+    /// Who asked: names the subjects of progress and result.
+    pub client: ClientId,
+    /// Whose share it counts against.
+    pub tenant: Tenant,
+    /// To be shown with the result.
+    pub proof: Proof,
+    /// When it was published, Unix time in ms.
+    pub published_unix_ms: u64,
+}
+
+/// Worker to client while a job is under way; lost ones do no harm.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Progress {
+    /// A worker took the job.
+    Started {
+        /// Which worker.
+        worker: WorkerId,
+    },
+    /// The worker lives and the compiler runs.
+    Running,
+    /// The store lacks these blobs: upload them again, the worker looks until they are there.
+    Missing(Vec<(BlobClass, Digest)>),
+}
+
+/// Worker to client, and to the stream that keeps it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct JobResult {
+    /// Which job.
+    pub job: JobId,
+    /// Which action ran.
+    pub action: ActionKey,
+    /// As it came with the job.
+    pub proof: Proof,
+    /// Who ran it.
+    pub worker: WorkerId,
+    /// What came of it.
+    pub end: JobEnd,
+    /// How long each step took.
+    pub times: StepTimes,
+    /// Whether the scheduler may record it.
+    pub cache: CacheUse,
+}
+
+/// What came of a job.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum JobEnd {
+    /// The compiler ran to its end.
+    Done(Outcome),
+    /// It did not, and that is our trouble, not the user's.
+    Undone(Trouble),
+}
+
+/// Why a worker gave no outcome.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+pub enum Trouble {
+    /// Blobs never came.
+    #[error("blob `{0}` is not in the store")]
+    MissingBlob(Digest),
+    /// The store failed.
+    #[error("blob store: {0}")]
+    Store(String),
+    /// The toolchain does not reproduce its references here.
+    #[error("toolchain is not usable here: {0}")]
+    Toolchain(String),
+    /// The request breaks a rule of the worker.
+    #[error("refused: {0}")]
+    Refused(String),
+    /// The sandbox or the layout failed.
+    #[error("sandbox: {0}")]
+    Sandbox(String),
+    /// The compile took longer than the worker allows.
+    #[error("ran longer than {0} s")]
+    TimedOut(u64),
+    /// Outputs or streams are larger than the worker allows.
+    #[error("wrote more than {0} bytes")]
+    TooMuchOutput(u64),
+    /// The worker is stopping.
+    #[error("worker is stopping")]
+    Stopping,
+}
+
+/// What the action cache holds under an action's key.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ActionRecord {
+    /// The recorded outcome.
+    pub outcome: Outcome,
+    /// Who ran it.
+    pub worker: WorkerId,
+    /// When, Unix time in ms.
+    pub recorded_unix_ms: u64,
+    /// Milliseconds the compiler took, for statistics.
+    pub run_ms: f64,
+}
+
+/// What a worker says of itself, in the registry.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct WorkerState {
+    /// Its name.
+    pub worker: WorkerId,
+    /// Which jobs it takes.
+    pub pool: Pool,
+    /// Compiles it runs at once when the machine is otherwise idle.
+    pub slots: u32,
+    /// Slots that are free now.
+    pub free: u32,
+    /// Compiles under way.
+    pub running: u32,
+    /// CPU cores of the machine.
+    pub cores: u32,
+    /// Program version.
+    pub version: String,
+    /// It takes no jobs: it stops, or its machine is in trouble.
+    pub draining: bool,
+}
+
+/// Client to scheduler and back: `--dist-status`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FarmStatus {
+    /// Live workers.
+    pub workers: Vec<WorkerState>,
+    /// Jobs that wait or run.
+    pub outstanding: u32,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_strange_version_is_named() {
+        let mut bytes = encode(&Progress::Running).to_vec();
+        assert_eq!(decode::<Progress>(&bytes).ok(), Some(Progress::Running));
+        bytes[0] = 9;
+        assert!(matches!(decode::<Progress>(&bytes), Err(WireError::Version(9))));
+        assert!(matches!(decode::<Progress>(&[]), Err(WireError::Empty)));
+    }
+}

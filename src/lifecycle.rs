@@ -1,0 +1,87 @@
+//! Shutting down in three moves: tell everyone, wait until their tasks have ended, then force.
+
+use std::future::Future;
+use std::time::Duration;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// One process's shutdown: a token that everybody watches and a tracker of every task.
+#[derive(Clone, Debug, Default)]
+pub struct Lifecycle {
+    stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+/// Whether every task ended by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Drained {
+    /// All did.
+    Clean,
+    /// Some were still running at the deadline.
+    Forced,
+}
+
+impl Lifecycle {
+    /// Stops on SIGTERM and SIGINT.
+    ///
+    /// # Errors
+    /// When the handlers cannot be installed.
+    pub fn with_signals() -> std::io::Result<Self> {
+        let lifecycle = Self::default();
+        let (mut term, mut int) =
+            (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        let stop = lifecycle.stop.clone();
+        tokio::spawn(async move {
+            tokio::select! { _ = term.recv() => {}, _ = int.recv() => {} }
+            tracing::info!("stopping");
+            stop.cancel();
+        });
+        Ok(lifecycle)
+    }
+
+    /// Begins to stop.
+    pub fn stop(&self) {
+        self.stop.cancel();
+    }
+
+    /// Ends when stopping begins.
+    pub async fn stopping(&self) {
+        self.stop.cancelled().await;
+    }
+
+    /// Whether stopping has begun.
+    pub fn is_stopping(&self) -> bool {
+        self.stop.is_cancelled()
+    }
+
+    /// Starts a task that [`Lifecycle::drain`] waits for.
+    pub fn spawn<F>(&self, task: F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        self.tasks.spawn(task);
+    }
+
+    /// Starts a task that is dropped where it stands as soon as stopping begins.
+    pub fn spawn_until_stop<F>(&self, task: F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let stop = self.stop.clone();
+        self.tasks.spawn(async move {
+            tokio::select! { () = stop.cancelled() => {}, () = task => {} }
+        });
+    }
+
+    /// Waits until every task has ended, at most `deadline`.
+    pub async fn drain(&self, deadline: Duration) -> Drained {
+        self.stop.cancel();
+        self.tasks.close();
+        match tokio::time::timeout(deadline, self.tasks.wait()).await {
+            Ok(()) => Drained::Clean,
+            Err(_) => Drained::Forced,
+        }
+    }
+}

@@ -1,0 +1,277 @@
+//! Blobs inside NATS: `object_store`'s trait over three write-once streams, read by direct get.
+//!
+//! A small blob is one message. A large one is cut into parts and committed by its head, which is
+//! written last; whoever sees the head finds the parts. The server refuses a second message on a
+//! subject, so nobody can overwrite a blob and a put is its own existence check.
+//! Measured against JetStream's own object store: 4 KB in 0.1 ms instead of 0.5 to 0.8.
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+
+use async_nats::{HeaderMap, Message};
+use async_trait::async_trait;
+use bytes::{Bytes, BytesMut};
+use futures_util::stream::{self, BoxStream};
+use futures_util::{StreamExt as _, TryStreamExt as _};
+use object_store::path::Path;
+use object_store::{
+    CopyOptions, Error, GetOptions, GetResult, GetResultPayload, ListResult, MultipartUpload,
+    ObjectMeta, ObjectStore, PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult,
+    Result,
+};
+use serde::Deserialize;
+
+use super::connect::{Connection, QueueError};
+use super::serve::direct_get;
+use super::subjects;
+use crate::job::Digest;
+use crate::job::wire::BlobClass;
+
+/// Largest part, in bytes; less when the server's own limit is lower.
+const PART_BYTES_MAX: usize = 512 << 10;
+/// Room that headers and subject need within the server's limit.
+const HEADROOM: usize = 4 << 10;
+/// Parts under way at once: enough to fill a slow link, little enough for a client's buffers.
+const PARTS_AT_ONCE: usize = 16;
+/// Most parts that a head may name: 16 GiB.
+const PARTS_MAX: u64 = 32_768;
+/// Error of the server for a subject that has its message already.
+const SUBJECT_FULL: u64 = 10_077;
+/// Errors of the server for a stream or account at its limit.
+const STREAM_FULL: [u64; 3] = [10_023, 10_047, 10_122];
+
+const HEADER_PARTS: &str = "Jetcc-Parts";
+const HEADER_SIZE: &str = "Jetcc-Size";
+const HEADER_STORED: &str = "Jetcc-Stored";
+const STORE: &str = "nats";
+
+/// The blob streams as an object store. Paths are `in/<hex>`, `out/<hex>` and `tc/<hex>`.
+#[derive(Clone, Debug)]
+pub struct NatsBlobs {
+    connection: Connection,
+}
+
+/// The server's answer to a publish.
+#[derive(Deserialize)]
+struct PubAck {
+    error: Option<PubError>,
+}
+
+#[derive(Deserialize)]
+struct PubError {
+    err_code: u64,
+    description: String,
+}
+
+enum Put {
+    Stored,
+    AlreadyThere,
+}
+
+impl NatsBlobs {
+    /// The blob streams behind `connection`.
+    pub fn new(connection: Connection) -> Self {
+        Self { connection }
+    }
+
+    /// This store as the trait object that the store room takes.
+    pub fn shared(connection: Connection) -> Arc<dyn ObjectStore> {
+        Arc::new(Self::new(connection))
+    }
+
+    fn part_bytes(&self) -> usize {
+        PART_BYTES_MAX.min(self.connection.client().max_payload().saturating_sub(HEADROOM)).max(1)
+    }
+
+    async fn publish(&self, subject: String, headers: HeaderMap, payload: Bytes) -> Result<Put> {
+        let client = self.connection.client();
+        let answer = client.request_with_headers(subject.clone(), headers, payload).await;
+        let answer = answer.map_err(|error| generic(format!("`{subject}`: {error}")))?;
+        let ack: PubAck = serde_json::from_slice(&answer.payload)
+            .map_err(|error| generic(format!("`{subject}`: strange answer: {error}")))?;
+        match ack.error {
+            None => Ok(Put::Stored),
+            Some(error) if error.err_code == SUBJECT_FULL => Ok(Put::AlreadyThere),
+            Some(error) if STREAM_FULL.contains(&error.err_code) => {
+                let full = io::Error::new(io::ErrorKind::StorageFull, error.description);
+                Err(Error::Generic { store: STORE, source: full.into() })
+            }
+            Some(error) => Err(generic(format!("`{subject}`: {}", error.description))),
+        }
+    }
+
+    async fn put_parts(
+        &self,
+        class: BlobClass,
+        digest: Digest,
+        bytes: &Bytes,
+    ) -> Result<HeaderMap> {
+        let size = self.part_bytes();
+        let stored = Digest::of(bytes).short();
+        let parts = bytes.len().div_ceil(size);
+        stream::iter(0..parts)
+            .map(|index| {
+                let end = bytes.len().min((index + 1) * size);
+                let part = bytes.slice(index * size..end);
+                let subject = subjects::blob_part(class, digest, &stored, index as u64 + 1);
+                self.publish(subject, HeaderMap::new(), part)
+            })
+            .buffer_unordered(PARTS_AT_ONCE)
+            .try_for_each(|_| async { Ok(()) })
+            .await?;
+        let mut headers = HeaderMap::new();
+        headers.insert(HEADER_PARTS, parts.to_string());
+        headers.insert(HEADER_STORED, stored);
+        headers.insert(HEADER_SIZE, bytes.len().to_string());
+        Ok(headers)
+    }
+
+    async fn get_parts(&self, class: BlobClass, digest: Digest, head: &Message) -> Result<Bytes> {
+        let Some(parts) = number(head, HEADER_PARTS) else { return Ok(head.payload.clone()) };
+        let stored = text(head, HEADER_STORED).unwrap_or_default();
+        if parts > PARTS_MAX || stored.len() != 12 {
+            return Err(generic(format!("head of blob `{digest}` is malformed")));
+        }
+        let mut parts = stream::iter(1..=parts)
+            .map(|part| self.message(class, subjects::blob_part(class, digest, &stored, part)))
+            .buffered(PARTS_AT_ONCE);
+        let mut bytes = BytesMut::new();
+        while let Some(part) = parts.try_next().await? {
+            bytes.extend_from_slice(&part.payload);
+        }
+        Ok(bytes.freeze())
+    }
+
+    async fn message(&self, class: BlobClass, subject: String) -> Result<Message> {
+        match direct_get(&self.connection, subjects::blob_stream(class), &subject).await {
+            Ok(Some(message)) => Ok(message),
+            Ok(None) => Err(Error::NotFound { path: subject.clone(), source: subject.into() }),
+            Err(error @ QueueError::NoResponders(_)) => {
+                Err(generic(format!("{error}: no scheduler has declared the streams")))
+            }
+            Err(error) => Err(generic(error.to_string())),
+        }
+    }
+}
+
+fn text(message: &Message, header: &str) -> Option<String> {
+    message.headers.as_ref()?.get(header).map(|value| value.as_str().to_owned())
+}
+
+fn number(message: &Message, header: &str) -> Option<u64> {
+    text(message, header)?.parse().ok()
+}
+
+fn generic(message: String) -> Error {
+    Error::Generic { store: STORE, source: message.into() }
+}
+
+fn unsupported(what: &str) -> Error {
+    Error::NotSupported { source: format!("blobs in nats cannot be {what}").into() }
+}
+
+/// Class and digest of a path such as `in/<hex>`.
+fn parse(location: &Path) -> Result<(BlobClass, Digest)> {
+    let text = location.as_ref();
+    [BlobClass::Input, BlobClass::Output, BlobClass::Toolchain]
+        .into_iter()
+        .find_map(|class| {
+            let name = text.strip_prefix(subjects::blob_token(class))?.strip_prefix('/')?;
+            Some((class, name.parse().ok()?))
+        })
+        .ok_or_else(|| unsupported(&format!("named `{text}`")))
+}
+
+impl fmt::Display for NatsBlobs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("nats:")
+    }
+}
+
+#[async_trait]
+impl ObjectStore for NatsBlobs {
+    async fn put_opts(
+        &self,
+        location: &Path,
+        payload: PutPayload,
+        options: PutOptions,
+    ) -> Result<PutResult> {
+        if options.mode != PutMode::Create {
+            return Err(unsupported("overwritten"));
+        }
+        let (class, digest) = parse(location)?;
+        let bytes = Bytes::from(payload);
+        let (headers, body) = if bytes.len() <= self.part_bytes() {
+            (HeaderMap::new(), bytes)
+        } else {
+            (self.put_parts(class, digest, &bytes).await?, Bytes::new())
+        };
+        match self.publish(subjects::blob_head(class, digest), headers, body).await? {
+            Put::Stored => {
+                Ok(PutResult { e_tag: None, version: None, extensions: Default::default() })
+            }
+            Put::AlreadyThere => Err(Error::AlreadyExists {
+                path: location.to_string(),
+                source: "the server keeps one message a subject".into(),
+            }),
+        }
+    }
+
+    async fn put_multipart_opts(
+        &self,
+        _: &Path,
+        _: PutMultipartOptions,
+    ) -> Result<Box<dyn MultipartUpload>> {
+        Err(unsupported("written in parts"))
+    }
+
+    async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
+        let (class, digest) = parse(location)?;
+        let head = self.message(class, subjects::blob_head(class, digest)).await?;
+        let size = number(&head, HEADER_SIZE).unwrap_or(head.payload.len() as u64);
+        let meta = ObjectMeta {
+            location: location.clone(),
+            last_modified: chrono::DateTime::UNIX_EPOCH,
+            size,
+            e_tag: Some(digest.to_string()),
+            version: None,
+        };
+        options.check_preconditions(&meta)?;
+        if options.range.is_some() {
+            return Err(unsupported("read in ranges"));
+        }
+        let bytes = match options.head {
+            true => Bytes::new(),
+            false => self.get_parts(class, digest, &head).await?,
+        };
+        let range = 0..bytes.len() as u64;
+        let payload = GetResultPayload::Stream(stream::once(async move { Ok(bytes) }).boxed());
+        Ok(GetResult {
+            payload,
+            meta,
+            range,
+            attributes: Default::default(),
+            extensions: Default::default(),
+        })
+    }
+
+    fn delete_stream(
+        &self,
+        locations: BoxStream<'static, Result<Path>>,
+    ) -> BoxStream<'static, Result<Path>> {
+        locations.map(|_| Err(unsupported("deleted by their users"))).boxed()
+    }
+
+    fn list(&self, _: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
+        stream::once(async { Err(unsupported("listed")) }).boxed()
+    }
+
+    async fn list_with_delimiter(&self, _: Option<&Path>) -> Result<ListResult> {
+        Err(unsupported("listed"))
+    }
+
+    async fn copy_opts(&self, _: &Path, _: &Path, _: CopyOptions) -> Result<()> {
+        Err(unsupported("copied"))
+    }
+}

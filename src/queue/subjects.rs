@@ -1,0 +1,212 @@
+//! Every subject, stream, bucket and consumer name. Nothing else in the project spells one.
+
+use crate::job::wire::BlobClass;
+use crate::job::{ActionKey, ClientId, Digest, JobId, Lane, Pool, Tenant, WorkerId};
+
+/// Work queue of jobs.
+pub const JOBS: &str = "JOBS";
+/// Results, kept for clients that reconnect and for the recorder.
+pub const RESULTS: &str = "RESULTS";
+/// Bucket of action records.
+pub const ACTIONS: &str = "actions";
+/// Bucket of live workers.
+pub const WORKERS: &str = "workers";
+/// Advisories of jobs that were given up.
+pub const DEAD: &str = "DEAD";
+/// Durable consumer on [`RESULTS`] that records them.
+pub const RECORDER: &str = "recorder";
+/// Durable consumer on [`DEAD`] that answers for lost jobs.
+pub const UNDERTAKER: &str = "undertaker";
+/// Queue group of schedulers.
+pub const SCHEDULERS: &str = "schedulers";
+/// Where the server asks who may connect.
+pub const AUTH_CALLOUT: &str = "$SYS.REQ.USER.AUTH";
+/// Everything that clients ask of schedulers.
+pub const CLIENT_REQUESTS: &str = "farm.c.*.*";
+/// Group name of prioritised pulls.
+pub const PULL_GROUP: &str = "g";
+
+/// What a client asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Question {
+    /// Run a job.
+    Submit,
+    /// What became of a job?
+    Result,
+    /// Nobody waits for a job any more.
+    Cancel,
+    /// Who is there?
+    Status,
+}
+
+impl Question {
+    const ALL: [(Self, &'static str); 4] = [
+        (Self::Submit, "submit"),
+        (Self::Result, "result"),
+        (Self::Cancel, "cancel"),
+        (Self::Status, "status"),
+    ];
+
+    fn token(self) -> &'static str {
+        Self::ALL.iter().find(|(question, _)| *question == self).map_or("", |(_, token)| token)
+    }
+}
+
+/// Subject on which `client` asks `question`.
+pub fn request(client: &ClientId, question: Question) -> String {
+    format!("farm.c.{client}.{}", question.token())
+}
+
+/// Reads [`request`] back.
+pub fn parse_request(subject: &str) -> Option<(ClientId, Question)> {
+    let mut parts = subject.strip_prefix("farm.c.")?.splitn(2, '.');
+    let client = parts.next()?.parse().ok()?;
+    let token = parts.next()?;
+    let (question, _) = Question::ALL.iter().find(|(_, name)| *name == token)?;
+    Some((client, *question))
+}
+
+/// Subject of a queued job.
+pub fn job(pool: &Pool, lane: Lane, tenant: &Tenant) -> String {
+    format!("jobs.{pool}.{}.{tenant}", lane.token())
+}
+
+/// Tenant and lane token of a job's subject.
+pub fn parse_job(subject: &str) -> Option<(&str, &str)> {
+    let mut parts = subject.strip_prefix("jobs.")?.split('.').skip(1);
+    Some((parts.next()?, parts.next()?))
+}
+
+/// All jobs of a pool's lane.
+pub fn lane_filter(pool: &Pool, lane: Lane) -> String {
+    format!("jobs.{pool}.{}.*", lane.token())
+}
+
+/// Name of the consumer that serves a pool's lane. The policy is part of the name: the server
+/// cannot change it on an existing consumer.
+pub fn lane_consumer(pool: &Pool, lane: Lane, prioritized: Order) -> String {
+    match prioritized {
+        Order::RoundRobin => format!("{pool}-{}", lane.token()),
+        Order::ByPriority => format!("{pool}-{}-p", lane.token()),
+    }
+}
+
+/// How the server chooses among waiting pulls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// In turn.
+    RoundRobin,
+    /// Lowest priority number first (server 2.12 or later).
+    ByPriority,
+}
+
+/// Where the result of `job` goes.
+pub fn result(client: &ClientId, job: JobId) -> String {
+    format!("results.{client}.{job}")
+}
+
+/// All results of `client`.
+pub fn results_of(client: &ClientId) -> String {
+    format!("results.{client}.*")
+}
+
+/// Where a worker reports on `job`.
+pub fn progress(client: &ClientId, job: JobId) -> String {
+    format!("progress.{client}.{job}")
+}
+
+/// All reports for `client`.
+pub fn progress_of(client: &ClientId) -> String {
+    format!("progress.{client}.*")
+}
+
+/// The job id at the end of a result's or progress report's subject.
+pub fn parse_job_id(subject: &str) -> Option<JobId> {
+    subject.rsplit('.').next()?.parse().ok()
+}
+
+/// The client in the middle of a result's subject.
+pub fn parse_result_client(subject: &str) -> Option<ClientId> {
+    subject.strip_prefix("results.")?.split('.').next()?.parse().ok()
+}
+
+/// Tells workers to stop working on `job`.
+pub fn cancel(job: JobId) -> String {
+    format!("farm.cancel.{job}")
+}
+
+/// A worker's entry in the registry.
+pub fn worker_key(worker: &WorkerId) -> String {
+    format!("$KV.{WORKERS}.{worker}")
+}
+
+/// Key of an action's record in its bucket.
+pub fn action_key(action: &ActionKey) -> String {
+    action.digest().to_string()
+}
+
+/// Stream that keeps blobs of `class`.
+pub fn blob_stream(class: BlobClass) -> &'static str {
+    match class {
+        BlobClass::Input => "BLOBS_IN",
+        BlobClass::Output => "BLOBS_OUT",
+        BlobClass::Toolchain => "BLOBS_TC",
+    }
+}
+
+/// Folder of `class` in object paths, and its token in subjects.
+pub fn blob_token(class: BlobClass) -> &'static str {
+    match class {
+        BlobClass::Input => "in",
+        BlobClass::Output => "out",
+        BlobClass::Toolchain => "tc",
+    }
+}
+
+/// All blobs of `class`.
+pub fn blob_filter(class: BlobClass) -> String {
+    format!("blobs.{}.>", blob_token(class))
+}
+
+/// Subject of a blob's head: the blob itself if it is small, else the record that names its parts.
+pub fn blob_head(class: BlobClass, digest: Digest) -> String {
+    format!("blobs.{}.{digest}.0", blob_token(class))
+}
+
+/// Subject of part `part` (from 1) of a large blob whose stored form has the digest `stored`.
+/// Two encodings of the same blob thus never mix.
+pub fn blob_part(class: BlobClass, digest: Digest, stored: &str, part: u64) -> String {
+    format!("blobs.{}.{digest}.{stored}-{part}", blob_token(class))
+}
+
+/// Subject that reads the last message on `subject` straight from a stream's file.
+pub fn direct_get(stream: &str, subject: &str) -> String {
+    format!("$JS.API.DIRECT.GET.{stream}.{subject}")
+}
+
+/// Prefix of a party's reply subjects.
+pub fn inbox(user: &str) -> String {
+    format!("_INBOX.{user}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_name_their_client() {
+        let client: ClientId = "c-1".parse().unwrap();
+        let subject = request(&client, Question::Cancel);
+        assert_eq!(subject, "farm.c.c-1.cancel");
+        assert_eq!(parse_request(&subject), Some((client, Question::Cancel)));
+        assert_eq!(parse_request("farm.c.c-1.delete"), None);
+        assert_eq!(parse_request("farm.c.C.submit"), None);
+    }
+
+    #[test]
+    fn jobs_name_their_tenant_and_lane() {
+        let pool = Pool::of_this_machine();
+        let subject = job(&pool, Lane::Bulk, &"t1".parse().unwrap());
+        assert_eq!(parse_job(&subject), Some(("b", "t1")));
+    }
+}

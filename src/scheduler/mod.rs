@@ -1,0 +1,21 @@
+//! Decides who may do what and which job comes when. Never opens a file, never starts a process,
+//! never looks into a source; keeps no truth, so that it can be restarted or doubled at any time.
+//!
+//! Called by `main`. Promises: a job reaches the queue only after its client was identified, an
+//! action is recorded only with a proof that its worker was given the job, and nobody is turned
+//! away without a word.
+//!
+//! Reading order: [`settings`], [`run`], [`identity`], [`reception`], [`lanes`], [`registry`],
+//! [`recorder`], [`undertaker`].
+
+pub mod identity;
+pub mod lanes;
+pub mod reception;
+pub mod recorder;
+pub mod registry;
+pub mod run;
+pub mod settings;
+pub mod undertaker;
+
+pub use run::run;
+pub use settings::Settings;

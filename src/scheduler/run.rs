@@ -1,0 +1,213 @@
+//! The scheduler's life: connect, declare, then one loop over everything that happens.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::identity::{self, KeyError};
+use super::reception::{self, Office};
+use super::settings::{FarmSecrets, Settings};
+use super::{recorder, undertaker};
+use crate::job::Pool;
+use crate::lifecycle::Lifecycle;
+use crate::queue::callout::Callout;
+use crate::queue::serve::{Desk, OUTSTANDING_EVERY, Request, Requests, WorkerChange};
+use crate::queue::server_config::{AUTH_USER, SCHEDULER_USER};
+use crate::queue::subjects::inbox;
+use crate::queue::{Connection, Login, Patience, QueueError, Secret, streams};
+use crate::store::Blobs;
+
+/// Wait before a broken watch or consumer is opened again.
+const REOPEN: Duration = Duration::from_millis(500);
+/// How long requests under way may take when stopping.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// Why a scheduler could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum SchedulerError {
+    /// NATS refused something that the scheduler is nothing without.
+    #[error(transparent)]
+    Queue(#[from] QueueError),
+    /// A key in the settings is unusable.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+}
+
+/// Connects as the scheduler; `main` opens the blob store on this connection.
+///
+/// # Errors
+/// [`QueueError::ServerTooOld`]; an absent server is waited for.
+pub async fn connect(settings: &Settings, secrets: &FarmSecrets) -> Result<Connection, QueueError> {
+    let login = login(settings, SCHEDULER_USER, &secrets.scheduler_password);
+    Connection::open(&login, "scheduler", Patience::Endless).await
+}
+
+/// Runs until `lifecycle` stops.
+///
+/// # Errors
+/// [`SchedulerError`] when it cannot start; later trouble is logged and tried again.
+pub async fn run(
+    connection: Connection,
+    blobs: Blobs,
+    settings: Settings,
+    secrets: &FarmSecrets,
+    lifecycle: &Lifecycle,
+) -> Result<(), SchedulerError> {
+    let proof_key = identity::key_bytes(&secrets.proof_key, "proof_key")?;
+    let auth = login(&settings, AUTH_USER, &secrets.auth_password);
+    let auth = Connection::open(&auth, "callout", Patience::Endless).await?;
+    let callout = Callout::open(auth.clone(), &secrets.callout_seed).await?;
+    let desk = Desk::open(connection).await?;
+    for pool in &settings.pools {
+        streams::declare_pool(desk.connection(), pool).await?;
+    }
+    let requests = desk.requests().await?;
+    let office = Arc::new(Office::new(desk, proof_key, settings.queue_wait_seconds_max));
+    let known: HashSet<Pool> = settings.pools.iter().cloned().collect();
+    lifecycle.spawn_until_stop(answer_callouts(callout, settings));
+    lifecycle.spawn_until_stop(follow_workers(office.clone(), known));
+    lifecycle.spawn_until_stop(record(office.clone(), blobs));
+    lifecycle.spawn_until_stop(bury(office.clone()));
+    lifecycle.spawn_until_stop(refresh_load(office.clone()));
+    tracing::info!("scheduler is ready");
+    serve(&office, requests, lifecycle).await;
+    lifecycle.drain(DRAIN).await;
+    office.desk.connection().close().await;
+    auth.close().await;
+    Ok(())
+}
+
+fn login(settings: &Settings, user: &str, password: &Secret) -> Login {
+    Login {
+        url: settings.nats_url.clone(),
+        user: user.to_owned(),
+        password: password.clone(),
+        inbox: inbox(user),
+    }
+}
+
+enum Event {
+    Request(Request),
+    Reconnected,
+    Stop,
+}
+
+async fn serve(office: &Arc<Office>, mut requests: Requests, lifecycle: &Lifecycle) {
+    let mut connects = office.desk.connection().connects();
+    connects.mark_unchanged();
+    loop {
+        let event = tokio::select! {
+            () = lifecycle.stopping() => Event::Stop,
+            changed = connects.changed() => changed.map_or(Event::Stop, |()| Event::Reconnected),
+            request = requests.next() => request.map_or(Event::Stop, Event::Request),
+        };
+        match event {
+            Event::Stop => return,
+            Event::Request(request) => {
+                let office = office.clone();
+                lifecycle.spawn(async move { reception::answer(&office, request).await });
+            }
+            Event::Reconnected => declare_again(office).await,
+        }
+    }
+}
+
+/// A server that came back may have lost its streams.
+async fn declare_again(office: &Office) {
+    let connection = office.desk.connection();
+    let pools = office.registry().pools();
+    if let Err(error) = streams::declare(connection).await {
+        tracing::error!(%error, "streams were not declared again");
+    }
+    for pool in pools {
+        if let Err(error) = streams::declare_pool(connection, &pool).await {
+            tracing::error!(%pool, %error, "queues were not declared again");
+        }
+    }
+}
+
+async fn answer_callouts(mut callout: Callout, settings: Settings) {
+    while let Some(caller) = callout.next().await {
+        let decision = identity::admit(&caller, &settings);
+        match &decision {
+            Ok(admission) => {
+                tracing::info!(
+                    name = admission.name,
+                    account = admission.account,
+                    host = caller.host,
+                    "let in"
+                );
+            }
+            Err(refusal) => {
+                tracing::warn!(user = caller.user, host = caller.host, refusal, "turned away");
+            }
+        }
+        callout.answer(&caller, decision).await;
+    }
+}
+
+async fn follow_workers(office: Arc<Office>, mut known: HashSet<Pool>) {
+    loop {
+        match office.desk.watch_workers().await {
+            Err(error) => tracing::warn!(%error, "registry cannot be watched, trying again"),
+            Ok(mut watch) => {
+                while let Some(change) = watch.next().await {
+                    follow_worker(&office, &mut known, change).await;
+                }
+            }
+        }
+        tokio::time::sleep(REOPEN).await;
+    }
+}
+
+async fn follow_worker(office: &Office, known: &mut HashSet<Pool>, change: WorkerChange) {
+    match change {
+        WorkerChange::Gone(worker) => {
+            tracing::info!(%worker, "worker left");
+            office.registry().gone(&worker);
+        }
+        WorkerChange::Said(state) => {
+            if !known.contains(&state.pool) {
+                match streams::declare_pool(office.desk.connection(), &state.pool).await {
+                    Ok(()) => drop(known.insert(state.pool.clone())),
+                    Err(error) => tracing::error!(pool = %state.pool, %error, "pool has no queues"),
+                }
+            }
+            office.registry().said(state, Instant::now());
+        }
+    }
+}
+
+async fn record(office: Arc<Office>, blobs: Blobs) {
+    loop {
+        match office.desk.results().await {
+            Ok(mut inbox) => recorder::record_all(&office, &blobs, &mut inbox).await,
+            Err(error) => tracing::warn!(%error, "results cannot be read, trying again"),
+        }
+        tokio::time::sleep(REOPEN).await;
+    }
+}
+
+async fn bury(office: Arc<Office>) {
+    loop {
+        match office.desk.dead().await {
+            Ok(mut inbox) => undertaker::bury_all(&office, &mut inbox).await,
+            Err(error) => tracing::warn!(%error, "advisories cannot be read, trying again"),
+        }
+        tokio::time::sleep(REOPEN).await;
+    }
+}
+
+/// Looks at the queue's length while jobs come and go; JetStream has the truth.
+async fn refresh_load(office: Arc<Office>) {
+    loop {
+        match office.desk.outstanding().await {
+            Ok(tenants) => office.load().tenants = tenants,
+            Err(error) => tracing::debug!(%error, "length of the queue is unknown"),
+        }
+        if office.load().total() == 0 {
+            office.busy.notified().await;
+        }
+        tokio::time::sleep(OUTSTANDING_EVERY).await;
+    }
+}

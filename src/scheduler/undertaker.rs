@@ -1,0 +1,43 @@
+//! Answers for jobs that were given up: delivered too often, or buried by a worker.
+//!
+//! The stream of advisories keeps them while no scheduler is up. The client gets a result that
+//! sends it home to compile locally.
+
+use crate::job::StepTimes;
+use crate::job::WorkerId;
+use crate::job::wire::{CacheUse, JobEnd, JobMessage, JobResult, Trouble};
+use crate::queue::QueueError;
+use crate::queue::serve::Inbox;
+
+use super::reception::Office;
+
+/// Answers for given-up jobs until the consumer breaks.
+pub async fn bury_all(office: &Office, inbox: &mut Inbox) {
+    while let Some(letter) = inbox.next().await {
+        if let Err(error) = bury(office, letter.payload()).await {
+            tracing::warn!(%error, "given-up job was not answered for");
+        }
+        letter.finish().await;
+    }
+}
+
+async fn bury(office: &Office, advisory: &[u8]) -> Result<(), QueueError> {
+    let Some(job) = office.desk.exhume(advisory).await? else { return Ok(()) };
+    let JobMessage { submit, client, proof, .. } = job;
+    tracing::warn!(job = %submit.job, %client, "job given up after too many tries");
+    let result = JobResult {
+        job: submit.job,
+        action: submit.action.key(),
+        proof,
+        worker: nobody(),
+        end: JobEnd::Undone(Trouble::Sandbox("no worker could finish it".into())),
+        times: StepTimes::default(),
+        cache: CacheUse::Off,
+    };
+    office.desk.publish_result(&client, &result).await
+}
+
+/// The name under which schedulers answer.
+fn nobody() -> WorkerId {
+    WorkerId::try_from("scheduler".to_owned()).unwrap_or_else(|_| unreachable!("a valid name"))
+}

@@ -1,0 +1,280 @@
+//! The blob store as everybody sees it: put, get, has. One retry policy for every backend.
+
+use std::error::Error as _;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use futures_util::TryStreamExt as _;
+use object_store::path::Path;
+use object_store::{GetResultPayload, ObjectStore, ObjectStoreExt as _, PutMode};
+use tokio::sync::Semaphore;
+
+use crate::job::Digest;
+use crate::job::wire::BlobClass;
+
+use super::compressed::{frame_bytes_max, open_frame_async};
+use super::{BLOB_BYTES_MAX, Compressed, StoreError};
+
+/// How hard the store is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Requests under way at once; also bounds memory, as each holds one blob.
+    pub requests_max: usize,
+    /// Tries of one request, at least one.
+    pub attempts_max: u32,
+    /// Pause after the first failed try; doubles with each further one.
+    pub pause: Duration,
+    /// How long one try may take: 1 GiB at 10 MB/s.
+    pub attempt_max: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            requests_max: 64,
+            attempts_max: 3,
+            pause: Duration::from_millis(50),
+            attempt_max: Duration::from_secs(100),
+        }
+    }
+}
+
+/// The shared blob store; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Blobs {
+    backend: Arc<dyn ObjectStore>,
+    limits: Limits,
+    requests: Arc<Semaphore>,
+}
+
+impl Blobs {
+    /// A store over `backend`, which must not retry by itself.
+    pub fn new(backend: Arc<dyn ObjectStore>, limits: Limits) -> Self {
+        Self { backend, limits, requests: Arc::new(Semaphore::new(limits.requests_max)) }
+    }
+
+    /// Compresses and stores `bytes`; success also when they are there already.
+    ///
+    /// # Errors
+    /// [`StoreError::TooLarge`] above [`BLOB_BYTES_MAX`], [`StoreError::Full`],
+    /// [`StoreError::Unavailable`].
+    pub async fn put(&self, class: BlobClass, bytes: Bytes) -> Result<Digest, StoreError> {
+        if bytes.len() as u64 > BLOB_BYTES_MAX {
+            StoreError::check_size(Digest::of(&bytes), bytes.len() as u64)?;
+        }
+        let blob = Compressed::of(bytes).await;
+        self.put_compressed(class, &blob).await?;
+        Ok(blob.digest)
+    }
+
+    /// Stores `blob`; success also when it is there already.
+    ///
+    /// # Errors
+    /// Those of [`Blobs::put`].
+    pub async fn put_compressed(
+        &self,
+        class: BlobClass,
+        blob: &Compressed,
+    ) -> Result<(), StoreError> {
+        StoreError::check_size(blob.digest, blob.size)?;
+        let key = &key(class, blob.digest);
+        self.request(blob.digest, || async move {
+            let put = self.backend.put_opts(key, blob.zstd.clone().into(), PutMode::Create.into());
+            match put.await {
+                // Equal names mean equal bytes; wrong ones are found and deleted by their reader.
+                Ok(_)
+                | Err(
+                    object_store::Error::AlreadyExists { .. }
+                    | object_store::Error::Precondition { .. },
+                ) => Ok(()),
+                // A server may refuse a second copy by hanging up before it has read it all.
+                Err(error) => match self.backend.head(key).await {
+                    Ok(_) => Ok(()),
+                    Err(_) => Err(error),
+                },
+            }
+        })
+        .await
+    }
+
+    /// The blob's bytes, checked against the digest; at most `bytes_max` of them.
+    ///
+    /// # Errors
+    /// Every [`StoreError`] but [`StoreError::Full`].
+    pub async fn get(
+        &self,
+        class: BlobClass,
+        digest: Digest,
+        bytes_max: u64,
+    ) -> Result<Bytes, StoreError> {
+        let key = &key(class, digest);
+        let frame_max = frame_bytes_max(bytes_max);
+        let read = self.request(digest, || async move {
+            read_object(self.backend.as_ref(), key, frame_max).await
+        });
+        let opened = match read.await? {
+            Object::Frame(frame) => open_frame_async(digest, frame, bytes_max).await,
+            Object::TooLarge(size) if size > frame_bytes_max(BLOB_BYTES_MAX) => {
+                Err(StoreError::Corrupt(digest))
+            }
+            Object::TooLarge(size) => Err(StoreError::TooLarge { digest, size, limit: bytes_max }),
+        };
+        if opened == Err(StoreError::Corrupt(digest)) {
+            self.discard(key).await;
+        }
+        opened.map(Bytes::from)
+    }
+
+    /// Whether something is stored under the digest; its bytes are checked by who reads them.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn has(&self, class: BlobClass, digest: Digest) -> Result<bool, StoreError> {
+        let key = &key(class, digest);
+        let head = self.request(digest, || async move { self.backend.head(key).await });
+        match head.await {
+            Ok(_) => Ok(true),
+            Err(StoreError::Missing(_)) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Makes place for the right bytes where wrong ones were found.
+    async fn discard(&self, key: &Path) {
+        let deleted = self.backend.delete(key).await;
+        tracing::warn!(
+            blob = %key,
+            deleted = deleted.is_ok(),
+            "a stored blob does not have the digest of its name"
+        );
+    }
+
+    /// Asks until there is an answer, within the limits.
+    async fn request<T, F>(&self, digest: Digest, attempt: impl Fn() -> F) -> Result<T, StoreError>
+    where
+        F: Future<Output = object_store::Result<T>>,
+    {
+        let mut pause = self.limits.pause;
+        let mut left = self.limits.attempts_max;
+        loop {
+            let permit = self.requests.acquire().await;
+            let answer = tokio::time::timeout(self.limits.attempt_max, attempt()).await;
+            drop(permit);
+            let trouble = match answer {
+                Ok(Ok(value)) => return Ok(value),
+                Ok(Err(error)) => Trouble::of(&error, digest),
+                Err(_) => Trouble::Passing(StoreError::Unavailable(format!(
+                    "no answer within {} s",
+                    self.limits.attempt_max.as_secs_f32()
+                ))),
+            };
+            left = left.saturating_sub(1);
+            match trouble {
+                Trouble::Passing(_) if left > 0 => {
+                    tokio::time::sleep(pause).await;
+                    pause *= 2;
+                }
+                Trouble::Passing(error) | Trouble::Final(error) => return Err(error),
+            }
+        }
+    }
+}
+
+/// Where a blob lives: `in/<hex>`, `out/<hex>` or `tc/<hex>`. No other place builds these names.
+fn key(class: BlobClass, digest: Digest) -> Path {
+    let folder = match class {
+        BlobClass::Input => "in",
+        BlobClass::Output => "out",
+        BlobClass::Toolchain => "tc",
+    };
+    Path::from_iter([folder, &digest.to_string()])
+}
+
+/// What stands under a key.
+enum Object {
+    /// All of its bytes.
+    Frame(Bytes),
+    /// More bytes than wanted; at least so many.
+    TooLarge(u64),
+}
+
+/// Reads an object, never more than `bytes_max` bytes of it whatever the backend announces.
+async fn read_object(
+    backend: &dyn ObjectStore,
+    key: &Path,
+    bytes_max: u64,
+) -> object_store::Result<Object> {
+    let found = backend.get(key).await?;
+    if found.meta.size > bytes_max {
+        return Ok(Object::TooLarge(found.meta.size));
+    }
+    let mut pieces = match found.payload {
+        // One read; the stream of a file would come in pieces of 8 KiB.
+        GetResultPayload::File(..) => return found.bytes().await.map(Object::Frame),
+        GetResultPayload::Stream(pieces) => pieces,
+    };
+    let first = pieces.try_next().await?.unwrap_or_default();
+    let Some(second) = pieces.try_next().await? else {
+        return Ok(within(first, bytes_max));
+    };
+    let announced = usize::try_from(found.meta.size).unwrap_or_default();
+    let mut bytes = BytesMut::with_capacity(announced.max(first.len() + second.len()));
+    bytes.extend_from_slice(&first);
+    bytes.extend_from_slice(&second);
+    while bytes.len() as u64 <= bytes_max {
+        let Some(piece) = pieces.try_next().await? else { break };
+        bytes.extend_from_slice(&piece);
+    }
+    Ok(within(bytes.freeze(), bytes_max))
+}
+
+fn within(bytes: Bytes, bytes_max: u64) -> Object {
+    match bytes.len() as u64 {
+        size if size > bytes_max => Object::TooLarge(size),
+        _ => Object::Frame(bytes),
+    }
+}
+
+/// A failed try.
+enum Trouble {
+    /// Another try may succeed.
+    Passing(StoreError),
+    /// It will not.
+    Final(StoreError),
+}
+
+impl Trouble {
+    fn of(error: &object_store::Error, digest: Digest) -> Self {
+        use object_store::Error as E;
+        if is_full(error) {
+            return Self::Final(StoreError::Full(error.to_string()));
+        }
+        match error {
+            E::NotFound { .. } => Self::Final(StoreError::Missing(digest)),
+            E::PermissionDenied { .. }
+            | E::Unauthenticated { .. }
+            | E::NotSupported { .. }
+            | E::NotImplemented { .. }
+            | E::InvalidPath { .. }
+            | E::UnknownConfigurationKey { .. } => {
+                Self::Final(StoreError::Unavailable(error.to_string()))
+            }
+            _ => Self::Passing(StoreError::Unavailable(error.to_string())),
+        }
+    }
+}
+
+/// Whether the reason below `error` is a lack of room, as the system or a backend of ours says it.
+fn is_full(error: &object_store::Error) -> bool {
+    let mut reason = error.source();
+    while let Some(cause) = reason {
+        let kind = cause.downcast_ref::<io::Error>().map(io::Error::kind);
+        if matches!(kind, Some(io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)) {
+            return true;
+        }
+        reason = cause.source();
+    }
+    false
+}

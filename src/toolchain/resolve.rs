@@ -1,0 +1,291 @@
+//! Which compiler a name means: `PATH` is searched as the shell does, past ourselves and past
+//! compiler caches that stand in a compiler's place, and through scripts that only pass it on.
+
+use std::collections::{BTreeMap, HashMap};
+use std::ffi::{OsStr, OsString};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::{Component, Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use super::ask::{Asked, text};
+use super::{elf, script};
+use crate::exec::{Ended, ExecError};
+use crate::job::Family;
+use crate::store::stamps::Stamp;
+
+/// Searched when there is no `PATH`, as `execvp` does.
+const DEFAULT_PATH: &str = "/bin:/usr/bin";
+/// Programs that stand in a compiler's place and call it in turn.
+const LAUNCHERS: [&str; 5] = ["ccache", "sccache", "distcc", "icecc", "jetcc"];
+/// Compilers and scripts that are remembered; more are asked again.
+const MEMORY_MAX: usize = 256;
+
+/// A compiler that was found.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Resolved {
+    /// Absolute path as found, UTF-8; the last link is not followed.
+    pub executable: PathBuf,
+    /// `argv[0]` with which it is to be started.
+    pub argv0: String,
+    /// The file that runs in the end.
+    pub real: PathBuf,
+    /// Whose command line it speaks.
+    pub family: Family,
+    /// The user's `PATH`: where the compiler looks for itself and for its assembler.
+    pub search_path: String,
+}
+
+/// Why a name means no compiler that can be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ResolveError {
+    /// No such program.
+    #[error("`{0}` is not in PATH")]
+    NotFound(String),
+    /// A program, but no C or C++ compiler of a known family.
+    #[error("`{0}` is neither gcc nor clang")]
+    NotACompiler(PathBuf),
+    /// A script that adds to the command line, or hides what it calls.
+    #[error("`{0}` is a script that does more than call a compiler")]
+    CompilerScript(PathBuf),
+    /// Its path is not text.
+    #[error("`{0}` is not UTF-8")]
+    NotUtf8(PathBuf),
+    /// It could not be asked what it is.
+    #[error(transparent)]
+    Exec(#[from] ExecError),
+    /// It could not be read.
+    #[error("`{path}`: {source}")]
+    Io {
+        /// Which file.
+        path: PathBuf,
+        /// The system's answer.
+        source: std::io::Error,
+    },
+}
+
+/// What is remembered of one file, under its path, stamp and the `PATH` it would search.
+type Memory = HashMap<(PathBuf, Stamp, String), Verdict>;
+
+/// What a file turned out to be.
+#[derive(Clone, Debug)]
+enum Verdict {
+    Compiler(Family),
+    /// A script that calls this compiler, unchanged.
+    Calls {
+        executable: PathBuf,
+        argv0: String,
+        family: Family,
+    },
+}
+
+/// Finds compilers and remembers what it learned about them.
+#[derive(Debug)]
+pub struct Resolver {
+    own: PathBuf,
+    memory: Mutex<Memory>,
+}
+
+impl Resolver {
+    /// A resolver that never takes `own_executable` for a compiler.
+    pub fn new(own_executable: PathBuf) -> Self {
+        Self { own: own_executable, memory: Mutex::default() }
+    }
+
+    /// The compiler that `program` means in `directory` with `environment`.
+    ///
+    /// # Errors
+    /// [`ResolveError`].
+    pub async fn resolve(
+        &self,
+        program: &str,
+        directory: &Path,
+        environment: &BTreeMap<OsString, OsString>,
+    ) -> Result<Resolved, ResolveError> {
+        let path = environment.get(OsStr::new("PATH")).map_or(OsStr::new(DEFAULT_PATH), |p| p);
+        let search_path = path.to_string_lossy().into_owned();
+        let accept = |candidate: &Path| !self.is_launcher(candidate);
+        let search = |name: &str| find_in_path(name, &search_path, directory, accept);
+        let (found, argv0) = if program.contains('/') {
+            let named = directory.join(program);
+            if is_program(&named) && self.is_launcher(&named) {
+                let name = program.rsplit('/').next().unwrap_or(program);
+                let behind = search(name).ok_or_else(|| ResolveError::NotFound(name.to_owned()))?;
+                let argv0 = behind.to_string_lossy().into_owned();
+                (behind, argv0)
+            } else {
+                (named, program.to_owned())
+            }
+        } else {
+            let found =
+                search(program).ok_or_else(|| ResolveError::NotFound(program.to_owned()))?;
+            // Compilers look for their own files beside what `argv[0]` leads to.
+            let first = find_in_path(program, &search_path, directory, |_| true);
+            let comes_first = first.as_ref() == Some(&found);
+            let argv0 = if comes_first { program.into() } else { found.to_string_lossy() };
+            let argv0 = argv0.into_owned();
+            (found, argv0)
+        };
+        if !is_program(&found) {
+            return Err(ResolveError::NotFound(program.to_owned()));
+        }
+        let verdict = self.verdict(&found, &search_path, environment).await?;
+        let (executable, argv0, family) = match verdict {
+            Verdict::Compiler(family) => (found, argv0, family),
+            Verdict::Calls { executable, argv0, family } => (executable, argv0, family),
+        };
+        let executable = clean(executable)?;
+        if executable.to_str().is_none() {
+            return Err(ResolveError::NotUtf8(executable));
+        }
+        let real = canonical(&executable)?;
+        Ok(Resolved { executable, argv0, real, family, search_path })
+    }
+
+    async fn verdict(
+        &self,
+        found: &Path,
+        search_path: &str,
+        environment: &BTreeMap<OsString, OsString>,
+    ) -> Result<Verdict, ResolveError> {
+        let io = |source| ResolveError::Io { path: found.to_owned(), source };
+        let stamp = Stamp::of(&std::fs::metadata(found).map_err(io)?);
+        let key = (found.to_owned(), stamp, search_path.to_owned());
+        let lock = || self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(verdict) = lock().get(&key).filter(|verdict| verdict.still_there()) {
+            return Ok(verdict.clone());
+        }
+        let verdict = match elf::first_bytes(found).map_err(io)? {
+            elf::MAGIC => Verdict::Compiler(family_of(found, search_path).await?),
+            [b'#', b'!', ..] => {
+                let accept = |candidate: &Path| !self.is_launcher(candidate);
+                let (executable, argv0) =
+                    script::behind(found, search_path, environment, accept).await?;
+                let family = family_of(&executable, search_path).await?;
+                Verdict::Calls { executable, argv0, family }
+            }
+            _ => return Err(ResolveError::NotACompiler(found.to_owned())),
+        };
+        let mut memory = lock();
+        if memory.len() >= MEMORY_MAX {
+            memory.clear();
+        }
+        memory.insert(key, verdict.clone());
+        Ok(verdict)
+    }
+
+    /// Whether `candidate` is this program or one of its kind.
+    fn is_launcher(&self, candidate: &Path) -> bool {
+        let identity = |path: &Path| std::fs::metadata(path).map(|m| (m.dev(), m.ino())).ok();
+        let name = canonical(candidate).ok();
+        let name = name.as_deref().and_then(Path::file_name).and_then(OsStr::to_str);
+        name.is_some_and(|name| LAUNCHERS.contains(&name))
+            || identity(candidate).is_some_and(|it| Some(it) == identity(&self.own))
+    }
+}
+
+impl Verdict {
+    fn still_there(&self) -> bool {
+        match self {
+            Self::Compiler(_) => true,
+            Self::Calls { executable, .. } => is_program(executable),
+        }
+    }
+}
+
+/// The compiler that `program` means; nothing is remembered. See [`Resolver::resolve`].
+///
+/// # Errors
+/// [`ResolveError`].
+pub async fn resolve(
+    program: &str,
+    directory: &Path,
+    environment: &BTreeMap<OsString, OsString>,
+    own_executable: &Path,
+) -> Result<Resolved, ResolveError> {
+    Resolver::new(own_executable.to_owned()).resolve(program, directory, environment).await
+}
+
+/// The first program called `name` in the folders of `search_path` that `accept` takes; an empty
+/// or relative folder counts from `directory`.
+pub(super) fn find_in_path(
+    name: &str,
+    search_path: &str,
+    directory: &Path,
+    accept: impl Fn(&Path) -> bool,
+) -> Option<PathBuf> {
+    let folders = search_path.split(':').map(|folder| directory.join(folder));
+    folders.map(|folder| folder.join(name)).find(|path| is_program(path) && accept(path))
+}
+
+/// Whether somebody may execute the file that `path` leads to.
+pub(super) fn is_program(path: &Path) -> bool {
+    let found = std::fs::metadata(path);
+    found.is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
+}
+
+fn canonical(path: &Path) -> Result<PathBuf, ResolveError> {
+    let io = |source| ResolveError::Io { path: path.to_owned(), source };
+    path.canonicalize().map_err(io)
+}
+
+/// The same file without `.` and `..`: then the folder's links are followed, the last is not.
+fn clean(path: PathBuf) -> Result<PathBuf, ResolveError> {
+    let text = path.to_string_lossy();
+    let parts = path.components();
+    let dirty = text.contains("//")
+        || text.contains("/./")
+        || parts.into_iter().any(|part| matches!(part, Component::ParentDir | Component::CurDir));
+    match (path.parent(), path.file_name()) {
+        (Some(folder), Some(name)) if dirty => Ok(canonical(folder)?.join(name)),
+        _ => Ok(path),
+    }
+}
+
+async fn family_of(executable: &Path, search_path: &str) -> Result<Family, ResolveError> {
+    let real = canonical(executable)?;
+    let name = real.file_name().and_then(OsStr::to_str).unwrap_or_default();
+    match family_by_name(name) {
+        Some(family) => Ok(family),
+        None => family_by_macros(executable, search_path).await,
+    }
+}
+
+/// The family of `gcc`, `g++-12`, `aarch64-linux-gnu-gcc-12.1`, `clang++-14` and the like.
+fn family_by_name(name: &str) -> Option<Family> {
+    let is_version = |text: &str| {
+        text.starts_with(|c: char| c.is_ascii_digit())
+            && text.chars().all(|c| c.is_ascii_digit() || c == '.')
+    };
+    let stem = match name.rsplit_once('-') {
+        Some((stem, version)) if is_version(version) => stem,
+        _ => name,
+    };
+    match stem.rsplit('-').next() {
+        Some("gcc" | "g++") => Some(Family::Gcc),
+        Some("clang" | "clang++") => Some(Family::Clang),
+        _ => None,
+    }
+}
+
+/// Asks for the predefined macros; in an empty folder, for who knows what the program does.
+async fn family_by_macros(executable: &Path, search_path: &str) -> Result<Family, ResolveError> {
+    let folder = tempfile::tempdir()
+        .map_err(|source| ResolveError::Io { path: std::env::temp_dir(), source })?;
+    let asked =
+        Asked { directory: folder.path().to_owned(), ..Asked::plain(executable, search_path) };
+    let done = asked.run(&["-dM", "-E", "-x", "c", "/dev/null"]).await?;
+    let macros = text(&done.stdout);
+    let defines = |name: &str| {
+        macros.lines().any(|line| line.split(' ').nth(1).is_some_and(|found| found == name))
+    };
+    match done.status {
+        Ended::Code(0) if defines("__clang__") => Ok(Family::Clang),
+        // Others that define `__GNUC__` say who they are besides.
+        Ended::Code(0) if defines("__GNUC__") && !defines("__INTEL_COMPILER") => Ok(Family::Gcc),
+        _ => Err(ResolveError::NotACompiler(executable.to_owned())),
+    }
+}
+
+#[cfg(test)]
+#[path = "resolve_tests.rs"]
+mod tests;

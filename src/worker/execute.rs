@@ -1,0 +1,145 @@
+//! The life of one job on a worker, from message to outcome.
+
+use std::sync::Arc;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use crate::job::wire::{BlobClass, JobEnd, JobMessage, Progress, Submit, Trouble};
+use crate::job::{Outcome, StepTimes, Tree};
+use crate::store::{Blobs, DiskCache};
+
+use super::capacity::SlotPermit;
+use super::fetch::{Patience, Source, decode_inline};
+use super::folder::{Builds, Caches};
+use super::outputs;
+use super::prepare::{Request, Runner, blocking};
+use super::sandbox::Sandbox;
+use super::settings::Settings;
+use super::toolchains::Toolchains;
+use super::{WorkerError, check};
+
+/// Runs jobs; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Executor {
+    settings: Arc<Settings>,
+    runner: Arc<Runner>,
+    toolchains: Arc<Toolchains>,
+}
+
+impl Executor {
+    /// Opens the caches, finds out how bubblewrap works here, and removes what a dead predecessor
+    /// left. Call it on the runtime that will run the jobs.
+    ///
+    /// # Errors
+    /// [`WorkerError`] when this machine cannot run jobs.
+    pub async fn open(settings: &Settings, blobs: Blobs) -> Result<Self, WorkerError> {
+        let sandbox = Sandbox::open(settings).await?;
+        let builds = Arc::new(Builds::open(settings.build_dir())?);
+        let cache = |name, bytes_max| DiskCache::open(settings.cache_dir.join(name), bytes_max);
+        let caches = Caches {
+            toolchains: cache("toolchains", settings.toolchain_cache_size)?,
+            inputs: cache("inputs", settings.blob_cache_size)?,
+        };
+        Ok(Self {
+            runner: Arc::new(Runner { sandbox, builds, source: Source { blobs, caches } }),
+            toolchains: Arc::new(Toolchains::new(settings.toolchain_cache_size)),
+            settings: Arc::new(settings.clone()),
+        })
+    }
+
+    /// Runs `job` to its end. `slot` is given back as soon as the compiler has exited. `progress`
+    /// hears [`Progress::Missing`] when the store lacks blobs.
+    ///
+    /// Dropping the future ends the compile and removes its folder. Poll it on a thread of the
+    /// runtime, not on one made for blocking work: bubblewrap dies with the thread that started it.
+    pub async fn execute(
+        &self,
+        job: &JobMessage,
+        slot: SlotPermit,
+        progress: impl Fn(Progress) + Send + Sync,
+    ) -> (JobEnd, StepTimes) {
+        let mut times =
+            StepTimes { queue_ms: ms_since(job.published_unix_ms), ..StepTimes::default() };
+        let mut patience = Patience::new(&progress, self.settings.upload_wait());
+        let end = match self.steps(&job.submit, slot, &mut patience, &mut times).await {
+            Ok(outcome) => JobEnd::Done(outcome),
+            Err(trouble) => JobEnd::Undone(trouble),
+        };
+        (end, times)
+    }
+
+    async fn steps(
+        &self,
+        submit: &Submit,
+        slot: SlotPermit,
+        patience: &mut Patience<'_>,
+        times: &mut StepTimes,
+    ) -> Result<Outcome, Trouble> {
+        let (action, runner) = (&submit.action, &self.runner);
+        let limit = self.settings.output_bytes_max;
+
+        // 1. Is it something that we run at all?
+        check::submit(submit)?;
+
+        // 2. What it reads, and a toolchain that was proved on this machine.
+        let start = Instant::now();
+        let inputs = Arc::new(self.inputs(submit, patience).await?);
+        let toolchain = self.toolchains.ready(runner, submit, patience).await?;
+        check::command(&action.command, &toolchain)?;
+        times.fetch_ms = ms(start);
+
+        // 3. Both trees at the client's own paths, in a folder that removes itself.
+        let start = Instant::now();
+        let request = Request {
+            job: submit.job,
+            toolchain,
+            inputs,
+            command: action.command.clone(),
+            outputs: action.outputs.clone(),
+        };
+        let prepared = runner.prepare(request, patience).await?;
+        let fetch_ms = prepared.fetch_time.as_secs_f64() * 1e3;
+        times.fetch_ms += fetch_ms;
+        times.layout_ms = ms(start) - fetch_ms;
+
+        // 4. The client's own command.
+        let start = Instant::now();
+        let finished = runner.run(&prepared, &action.command).await?;
+        drop(slot);
+        times.run_ms = ms(start);
+
+        // 5. What it left, in the store before anybody hears of it.
+        let start = Instant::now();
+        let gathered = blocking(move || outputs::gather(&prepared, limit)).await?;
+        let blobs = &runner.source.blobs;
+        let inline_bytes_max = self.settings.inline_bytes_max;
+        let outcome = outputs::store(blobs, inline_bytes_max, finished, gathered).await?;
+        times.store_ms = ms(start);
+        Ok(outcome)
+    }
+
+    /// The input tree, from the message or from the store.
+    async fn inputs(&self, submit: &Submit, patience: &mut Patience<'_>) -> Result<Tree, Trouble> {
+        let digest = submit.action.inputs;
+        let tree = match &submit.inputs_zstd {
+            Some(zstd) => decode_inline(zstd, digest)?,
+            None => self.runner.source.tree((BlobClass::Input, digest), patience).await?,
+        };
+        check::inputs(&tree, self.settings.input_bytes_max)?;
+        Ok(tree)
+    }
+
+    /// Waits until every job has ended and its folder is removed.
+    pub async fn cleaned(&self) {
+        self.runner.builds.removed().await;
+    }
+}
+
+fn ms(start: Instant) -> f64 {
+    start.elapsed().as_secs_f64() * 1e3
+}
+
+/// Milliseconds since a moment on another machine's clock, never negative.
+fn ms_since(unix_ms: u64) -> f64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    now.saturating_sub(std::time::Duration::from_millis(unix_ms)).as_secs_f64() * 1e3
+}

@@ -1,0 +1,179 @@
+//! Brings blobs from the store to this machine, with patience for those that are on their way.
+//!
+//! Clients send a job before its last blob is stored, so a missing blob is normal for a moment;
+//! then the client is told once, and the worker looks until the blob is there.
+
+use std::collections::{BTreeSet, HashSet};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+
+use crate::job::wire::{BlobClass, MISSING_MAX, Progress, Trouble};
+use crate::job::{Digest, Tree};
+use crate::store::{Blobs, StoreError};
+
+use super::folder::Caches;
+
+/// Largest encoded tree, in bytes: [`crate::job::tree::TREE_ENTRIES_MAX`] paths of usual length.
+const TREE_BYTES_MAX: u64 = 64 << 20;
+/// Downloads of one job at once.
+const FETCHES_MAX: usize = 16;
+/// For so long a missing blob is taken for one that is being uploaded anyway.
+const GRACE: Duration = Duration::from_millis(50);
+/// First and longest pause between two looks.
+const PAUSES: [Duration; 2] = [Duration::from_millis(20), Duration::from_millis(200)];
+
+/// Tells the client how its job goes.
+pub(super) type Tell<'a> = &'a (dyn Fn(Progress) + Send + Sync);
+
+/// One file of a tree.
+pub(super) type Wanted = (BlobClass, Digest, u64);
+
+/// How long one job waits for blobs that its client was told of.
+pub(super) struct Patience<'a> {
+    tell: Tell<'a>,
+    told: HashSet<Digest>,
+    /// How long without any of them arriving.
+    limit: Duration,
+    first: Option<Instant>,
+    last_arrival: Instant,
+    absent: usize,
+    pause: Duration,
+}
+
+impl<'a> Patience<'a> {
+    pub(super) fn new(tell: Tell<'a>, limit: Duration) -> Self {
+        Self {
+            tell,
+            told: HashSet::new(),
+            limit,
+            first: None,
+            last_arrival: Instant::now(),
+            absent: 0,
+            pause: PAUSES[0],
+        }
+    }
+
+    /// Waits a moment because `blobs` are not in the store.
+    async fn wait_for(&mut self, blobs: &[(BlobClass, Digest)]) -> Result<(), Trouble> {
+        let now = Instant::now();
+        if now.duration_since(*self.first.get_or_insert(now)) >= GRACE {
+            let new: Vec<_> =
+                blobs.iter().copied().filter(|blob| self.told.insert(blob.1)).collect();
+            for blobs in new.chunks(MISSING_MAX) {
+                (self.tell)(Progress::Missing(blobs.to_vec()));
+            }
+            if !new.is_empty() || blobs.len() < self.absent {
+                self.last_arrival = now;
+                self.pause = PAUSES[0];
+            }
+            self.absent = blobs.len();
+            if let Some((_, digest)) = blobs.first()
+                && now.duration_since(self.last_arrival) > self.limit
+            {
+                return Err(Trouble::MissingBlob(*digest));
+            }
+        }
+        tokio::time::sleep(self.pause).await;
+        self.pause = (self.pause * 2).min(PAUSES[1]);
+        Ok(())
+    }
+}
+
+/// The store and what this machine keeps of it.
+#[derive(Clone, Debug)]
+pub(super) struct Source {
+    pub(super) blobs: Blobs,
+    pub(super) caches: Caches,
+}
+
+impl Source {
+    /// One blob of at most `bytes_max` bytes, not kept on disk.
+    pub(super) async fn bytes(
+        &self,
+        blob: (BlobClass, Digest),
+        bytes_max: u64,
+        patience: &mut Patience<'_>,
+    ) -> Result<Bytes, Trouble> {
+        loop {
+            match self.blobs.get(blob.0, blob.1, bytes_max).await {
+                Ok(bytes) => return Ok(bytes),
+                Err(StoreError::Missing(_)) => patience.wait_for(&[blob]).await?,
+                Err(error) => return Err(trouble(error)),
+            }
+        }
+    }
+
+    /// A tree of the store.
+    pub(super) async fn tree(
+        &self,
+        blob: (BlobClass, Digest),
+        patience: &mut Patience<'_>,
+    ) -> Result<Tree, Trouble> {
+        let bytes = self.bytes(blob, TREE_BYTES_MAX, patience).await?;
+        decode(&bytes)
+    }
+
+    /// Brings all `files` into the caches.
+    pub(super) async fn files(
+        &self,
+        files: impl Iterator<Item = Wanted>,
+        patience: &mut Patience<'_>,
+    ) -> Result<(), Trouble> {
+        let mut wanted: BTreeSet<Wanted> = files.collect();
+        while !wanted.is_empty() {
+            let mut absent = BTreeSet::new();
+            let mut fetches = futures_util::stream::iter(wanted)
+                .map(|file| async move { (file, self.fetch(file).await) })
+                .buffer_unordered(FETCHES_MAX);
+            while let Some((file, done)) = fetches.next().await {
+                match done {
+                    Ok(()) => {}
+                    Err(StoreError::Missing(_)) => {
+                        absent.insert(file);
+                    }
+                    Err(error) => return Err(trouble(error)),
+                }
+            }
+            drop(fetches);
+            if !absent.is_empty() {
+                let blobs: Vec<_> =
+                    absent.iter().map(|(class, digest, _)| (*class, *digest)).collect();
+                patience.wait_for(&blobs).await?;
+            }
+            wanted = absent;
+        }
+        Ok(())
+    }
+
+    async fn fetch(&self, (class, digest, size): Wanted) -> Result<(), StoreError> {
+        self.caches.of(class).fetch(&self.blobs, class, digest, size).await
+    }
+}
+
+/// A tree that came inside the job.
+pub(super) fn decode_inline(zstd: &[u8], wanted: Digest) -> Result<Tree, Trouble> {
+    let capacity = usize::try_from(TREE_BYTES_MAX).unwrap_or(usize::MAX);
+    let bytes = zstd::bulk::decompress(zstd, capacity)
+        .map_err(|error| Trouble::Refused(format!("input tree: {error}")))?;
+    let found = Digest::of(&bytes);
+    if found != wanted {
+        return Err(Trouble::Refused(format!(
+            "input tree has digest `{found}`, wanted `{wanted}`"
+        )));
+    }
+    decode(&bytes)
+}
+
+fn decode(bytes: &[u8]) -> Result<Tree, Trouble> {
+    Tree::decode(bytes).map_err(|error| Trouble::Refused(error.to_string()))
+}
+
+/// Reading from the store fills nothing but the disk of this machine.
+fn trouble(error: StoreError) -> Trouble {
+    match error {
+        StoreError::Full(disk) => Trouble::Sandbox(disk),
+        error => Trouble::Store(error.to_string()),
+    }
+}

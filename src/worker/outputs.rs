@@ -1,0 +1,279 @@
+//! What a compile left behind: wanted files, and files that nobody asked for.
+
+use std::collections::HashSet;
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, DirEntry};
+use std::io::{self, Read as _};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::Path;
+
+use bytes::Bytes;
+use futures_util::future::{join_all, try_join_all};
+use rustix::fs::{Mode, OFlags, openat};
+
+use crate::exec::Finished;
+use crate::job::wire::{BlobClass, Trouble};
+use crate::job::{Content, Outcome, Output, TreePath};
+use crate::store::{Blobs, Compressed};
+
+use super::layout::{Place, Target};
+use super::prepare::{Prepared, Stamp, io_trouble};
+use super::sandbox;
+
+/// Most unexpected files that are named: one is enough to compile locally.
+const UNEXPECTED_MAX: usize = 16;
+
+/// Everything that a command left, as bytes.
+pub(super) struct Gathered {
+    pub(super) files: Vec<Gift>,
+    pub(super) unexpected: Vec<TreePath>,
+}
+
+/// One wanted file.
+pub(super) struct Gift {
+    pub(super) path: String,
+    pub(super) required: bool,
+    pub(super) found: Option<(u32, Bytes)>,
+}
+
+/// Reads the wanted files, at most `bytes_max` bytes of all, and looks for others.
+pub(super) fn gather(prepared: &Prepared, bytes_max: u64) -> Result<Gathered, Trouble> {
+    let mut left = bytes_max;
+    let mut files = Vec::with_capacity(prepared.layout.targets.len());
+    for target in &prepared.layout.targets {
+        let found = match read_output(prepared, target, left) {
+            Ok(found) => found,
+            Err(error) if error.kind() == io::ErrorKind::FileTooLarge => {
+                return Err(Trouble::TooMuchOutput(bytes_max));
+            }
+            Err(error) => return Err(io_trouble(&error)),
+        };
+        left -= found.as_ref().map_or(0, |(_, bytes)| bytes.len() as u64);
+        let (path, required) = (target.wanted.path.clone(), target.wanted.required);
+        files.push(Gift { path, required, found });
+    }
+    let mut unexpected = Unexpected { prepared, found: Vec::new() };
+    for number in 0..prepared.layout.writable.len() {
+        if !prepared.layout.is_temporary(number) {
+            unexpected.look_in(number).map_err(|error| io_trouble(&error))?;
+        }
+    }
+    Ok(Gathered { files, unexpected: unexpected.found })
+}
+
+/// Mode and bytes of a wanted file; `None` when there is no such regular file.
+fn read_output(
+    prepared: &Prepared,
+    target: &Target,
+    bytes_max: u64,
+) -> io::Result<Option<(u32, Bytes)>> {
+    let folder = fs::File::open(prepared.folder.place(Place::Writable(target.folder)))?;
+    // Neither a link nor a pipe without a writer may lead or hold us anywhere.
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = match openat(&folder, &target.name, flags, Mode::empty()) {
+        Ok(file) => fs::File::from(file),
+        Err(rustix::io::Errno::NOENT | rustix::io::Errno::LOOP | rustix::io::Errno::NXIO) => {
+            return Ok(None);
+        }
+        Err(rustix::io::Errno::ACCESS) => return read_closed(prepared, target, bytes_max),
+        Err(error) => return Err(error.into()),
+    };
+    let found = file.metadata()?;
+    if !found.is_file() {
+        return Ok(None);
+    }
+    if found.size() > bytes_max {
+        return Err(io::ErrorKind::FileTooLarge.into());
+    }
+    let mut bytes = Vec::with_capacity(usize::try_from(found.size()).unwrap_or(0));
+    file.take(found.size()).read_to_end(&mut bytes)?;
+    Ok(Some((found.mode() & 0o7777, bytes.into())))
+}
+
+/// A file that its owner may not read, such as one written under a strange mask.
+fn read_closed(
+    prepared: &Prepared,
+    target: &Target,
+    bytes_max: u64,
+) -> io::Result<Option<(u32, Bytes)>> {
+    let path = prepared.folder.place(Place::Writable(target.folder)).join(&target.name);
+    let found = path.symlink_metadata()?;
+    if !found.is_file() || found.mode() & 0o400 != 0 {
+        return Err(io::ErrorKind::PermissionDenied.into());
+    }
+    // The sandbox is gone: nobody can put a link here between the two calls.
+    fs::set_permissions(&path, fs::Permissions::from_mode(found.mode() | 0o400))?;
+    let read = read_output(prepared, target, bytes_max)?;
+    Ok(read.map(|(_, bytes)| (found.mode() & 0o7777, bytes)))
+}
+
+/// Collects what was neither there before nor wanted.
+struct Unexpected<'a> {
+    prepared: &'a Prepared,
+    found: Vec<TreePath>,
+}
+
+impl Unexpected<'_> {
+    fn look_in(&mut self, number: usize) -> io::Result<()> {
+        let prepared = self.prepared;
+        let place = prepared.folder.place(Place::Writable(number));
+        let path = prepared.layout.writable[number].clone();
+        let targets = prepared.layout.targets.iter().filter(|target| target.folder == number);
+        let targets: HashSet<&OsStr> = targets.map(|target| OsStr::new(&target.name)).collect();
+        let folders = prepared.layout.folders.iter();
+        let folders: HashSet<&OsStr> = folders
+            .filter(|(place, _)| *place == Place::Writable(number))
+            .map(|(_, name)| OsStr::new(name))
+            .collect();
+        let mut seen = 0;
+        for entry in fs::read_dir(&place)? {
+            let entry = entry?;
+            let name = entry.file_name();
+            let kind = entry.file_type()?;
+            let fine = match prepared.stamps.get(&(number, name.clone())) {
+                Some(stamp) if Stamp::of(&entry.path())? == *stamp => {
+                    seen += 1;
+                    true
+                }
+                Some(_) => {
+                    seen += 1;
+                    kind.is_file() && targets.contains(name.as_os_str())
+                }
+                None if kind.is_dir() => folders.contains(name.as_os_str()),
+                None => kind.is_file() && targets.contains(name.as_os_str()),
+            };
+            if !fine {
+                self.add(&path, &entry);
+            }
+        }
+        if prepared.stamps.keys().filter(|(folder, _)| *folder == number).count() > seen {
+            self.push(&path, &OsString::from("(removed)"));
+        }
+        Ok(())
+    }
+
+    /// Names `entry`, and all that lies below it.
+    fn add(&mut self, folder: &str, entry: &DirEntry) {
+        let name = entry.file_name();
+        self.push(folder, &name);
+        if self.found.len() >= UNEXPECTED_MAX
+            || !entry.file_type().is_ok_and(|found| found.is_dir())
+        {
+            return;
+        }
+        let path = format!("{folder}/{}", name.to_string_lossy());
+        for below in fs::read_dir(entry.path()).into_iter().flatten().flatten() {
+            self.add(&path, &below);
+        }
+    }
+
+    fn push(&mut self, folder: &str, name: &OsStr) {
+        let whole = Path::new(folder).join(name).to_string_lossy().into_owned();
+        let named = TreePath::try_from(whole).or_else(|_| TreePath::try_from(folder));
+        if self.found.len() < UNEXPECTED_MAX
+            && let Ok(path) = named
+        {
+            self.found.push(path);
+        }
+    }
+}
+
+/// Compresses everything and puts into the store what is too large for the result, before the
+/// result exists.
+pub(super) async fn store(
+    blobs: &Blobs,
+    inline_bytes_max: u64,
+    finished: Finished,
+    gathered: Gathered,
+) -> Result<Outcome, Trouble> {
+    let exit = sandbox::exit_of(finished.status);
+    let mut heads = Vec::new();
+    let mut parts = vec![Bytes::from(finished.stdout), Bytes::from(finished.stderr)];
+    for file in gathered.files {
+        match file.found {
+            Some((mode, bytes)) => {
+                heads.push((file.path, mode));
+                parts.push(bytes);
+            }
+            None if file.required && exit.is_success() && gathered.unexpected.is_empty() => {
+                let text = format!("the compiler succeeded without writing `{}`", file.path);
+                return Err(Trouble::Refused(text));
+            }
+            None => {}
+        }
+    }
+    let parts = join_all(parts.into_iter().map(Compressed::of)).await;
+    let mut contents = contents(blobs, inline_bytes_max, parts).await?.into_iter();
+    let mut next = || contents.next().ok_or_else(|| Trouble::Sandbox("lost a part".to_owned()));
+    let (stdout, stderr) = (next()?, next()?);
+    let mut outputs = Vec::with_capacity(heads.len());
+    for (path, mode) in heads {
+        outputs.push(Output { path, mode, content: next()? });
+    }
+    Ok(Outcome { exit, stdout, stderr, outputs, unexpected: gathered.unexpected })
+}
+
+/// The parts in their order: the largest ones go to the store until the rest fits.
+async fn contents(
+    blobs: &Blobs,
+    inline_bytes_max: u64,
+    parts: Vec<Compressed>,
+) -> Result<Vec<Content>, Trouble> {
+    let inline = choose_inline(
+        &parts.iter().map(|part| part.zstd.len() as u64).collect::<Vec<_>>(),
+        inline_bytes_max,
+    );
+    let stored = parts.into_iter().zip(inline).map(|(part, travel)| async move {
+        let (digest, size) = (part.digest, part.size);
+        match travel {
+            Travel::Inline => Ok(Content::Inline { digest, size, zstd: part.zstd }),
+            Travel::Store => {
+                let done = blobs.put_compressed(BlobClass::Output, &part).await;
+                done.map_err(|error| Trouble::Store(error.to_string()))?;
+                Ok(Content::Blob { digest, size })
+            }
+        }
+    });
+    try_join_all(stored).await
+}
+
+/// How a part reaches the client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Travel {
+    Inline,
+    Store,
+}
+
+/// Keeps as many of the smallest parts inline as fit into `bytes_max` together.
+fn choose_inline(sizes: &[u64], bytes_max: u64) -> Vec<Travel> {
+    let mut order: Vec<usize> = (0..sizes.len()).collect();
+    order.sort_by_key(|part| sizes[*part]);
+    let mut choice = vec![Travel::Store; sizes.len()];
+    let mut sum = 0_u64;
+    for part in order {
+        sum = sum.saturating_add(sizes[part]);
+        if sum <= bytes_max {
+            choice[part] = Travel::Inline;
+        }
+    }
+    choice
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_largest_parts_go_to_the_store() {
+        use Travel::{Inline, Store};
+        for (sizes, wanted) in [
+            (vec![10, 10, 300], vec![Inline, Inline, Store]),
+            (vec![10, 40, 50], vec![Inline, Inline, Inline]),
+            (vec![10, 41, 50], vec![Inline, Inline, Store]),
+            (vec![101], vec![Store]),
+            (vec![], vec![]),
+        ] {
+            assert_eq!(choose_inline(&sizes, 100), wanted);
+        }
+    }
+}

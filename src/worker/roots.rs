@@ -1,0 +1,230 @@
+//! Roots of sandboxes, kept for the next job: two jobs in a row read mostly the same files.
+//!
+//! A root is read-only for its sandbox, so what lies in it is known for certain. Fitting it to the
+//! next job costs the difference; making and removing a hundred files costs milliseconds, most of
+//! all where the file system looks for a free inode.
+
+use std::collections::BTreeMap;
+use std::fs::{self, DirBuilder, File};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, symlink};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use crate::job::Digest;
+use crate::store::DiskError;
+
+use super::folder::Caches;
+use super::layout::{self, Layout, Place, Way};
+use super::sandbox::DEVICES;
+
+/// Most roots that wait for a job; each is some hundred names on disk, and keeps the blocks of
+/// files that the caches may have evicted meanwhile.
+const IDLE_MAX: usize = 64;
+
+/// What lies at a path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Item {
+    Folder,
+    Link { target: String },
+    File { digest: Digest, executable: bool, way: Way },
+}
+
+impl Item {
+    fn of(file: &layout::File) -> Self {
+        Self::File { digest: file.digest, executable: file.executable, way: file.way }
+    }
+}
+
+/// A folder that is the `/` of a sandbox, with what lies in it beside what every sandbox has.
+#[derive(Debug, Default)]
+pub(super) struct Root {
+    path: PathBuf,
+    /// The compiler of its last job: another job of it has the most in common.
+    compiler: String,
+    items: BTreeMap<String, Item>,
+}
+
+impl Root {
+    /// A new one in `path` with what every sandbox has.
+    pub(super) fn make(path: PathBuf) -> io::Result<Self> {
+        make_folder(&path)?;
+        let root = Self { path, ..Self::default() };
+        for folder in ["proc", "dev"] {
+            make_folder(&root.path.join(folder))?;
+        }
+        let dev = root.path.join("dev");
+        for device in DEVICES {
+            File::create(dev.join(device))?;
+        }
+        for (name, target) in [("fd", ""), ("stdin", "/0"), ("stdout", "/1"), ("stderr", "/2")] {
+            symlink(format!("/proc/self/fd{target}"), dev.join(name))?;
+        }
+        Ok(root)
+    }
+
+    /// Where it lies on this machine.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Removes what `layout` does not want here, and makes its folders and links.
+    pub(super) fn fit(&mut self, layout: &Layout, compiler: &str) -> io::Result<()> {
+        compiler.clone_into(&mut self.compiler);
+        let wanted = wanted(layout);
+        let strange = |(path, item): &(&String, &Item)| wanted.get(path.as_str()) != Some(*item);
+        let gone: Vec<String> =
+            self.items.iter().filter(strange).map(|(path, _)| path.clone()).collect();
+        // What lies in a folder comes after it.
+        for path in gone.into_iter().rev() {
+            let place = self.path.join(&path);
+            match self.items.remove(&path) {
+                Some(Item::Folder) => fs::remove_dir(place)?,
+                Some(Item::Link { .. } | Item::File { .. }) => fs::remove_file(place)?,
+                None => {}
+            }
+        }
+        for (path, item) in wanted {
+            let place = self.path.join(path);
+            match &item {
+                _ if self.items.contains_key(path) => continue,
+                Item::Folder => make_folder(&place)?,
+                Item::Link { target } => symlink(target, place)?,
+                // Its bytes may have to be fetched first.
+                Item::File { .. } => continue,
+            }
+            self.items.insert(path.to_owned(), item);
+        }
+        Ok(())
+    }
+
+    /// Puts `file` into its place, unless it lies there already.
+    ///
+    /// # Errors
+    /// Those of [`crate::store::DiskCache::link`].
+    pub(super) fn put(&mut self, file: &layout::File, caches: &Caches) -> Result<(), DiskError> {
+        let item = Item::of(file);
+        if self.items.get(&file.path) == Some(&item) {
+            caches.of(file.class).touch(file.digest, file.kind());
+            return Ok(());
+        }
+        caches.put(file, &self.path.join(&file.path))?;
+        self.items.insert(file.path.clone(), item);
+        Ok(())
+    }
+}
+
+/// What `layout` wants in the root, by path.
+fn wanted(layout: &Layout) -> BTreeMap<&str, Item> {
+    let folders = layout.folders.iter().filter(|(place, _)| *place == Place::Root);
+    let links = layout.links.iter().filter(|link| link.place == Place::Root);
+    let files = layout.files.iter().filter(|file| file.place == Place::Root);
+    let folders = folders.map(|(_, path)| (path.as_str(), Item::Folder));
+    let links = links.map(|link| (link.path.as_str(), Item::Link { target: link.target.clone() }));
+    let files = files.map(|file| (file.path.as_str(), Item::of(file)));
+    folders.chain(links).chain(files).collect()
+}
+
+/// Roots that wait for a job.
+#[derive(Debug, Default)]
+pub(super) struct Idle(Mutex<Vec<Root>>);
+
+impl Idle {
+    /// The latest whose last job had the same compiler.
+    pub(super) fn take(&self, compiler: &str) -> Option<Root> {
+        let mut roots = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let index = roots.iter().rposition(|root| root.compiler == compiler)?;
+        Some(roots.remove(index))
+    }
+
+    /// Keeps `root`; gives back the one that waited longest, if there are too many now.
+    pub(super) fn keep(&self, root: Root) -> Option<Root> {
+        let mut roots = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        roots.push(root);
+        (roots.len() > IDLE_MAX).then(|| roots.remove(0))
+    }
+
+    /// All of them.
+    pub(super) fn take_all(&self) -> Vec<Root> {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// Makes one folder; it may be there already.
+pub(super) fn make_folder(path: &Path) -> io::Result<()> {
+    match DirBuilder::new().mode(0o755).create(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::MetadataExt as _;
+
+    use super::super::layout::{Link, Start};
+    use super::*;
+    use crate::job::wire::BlobClass;
+    use crate::store::DiskCache;
+
+    /// A layout of folders, links and files (path and text) in the root.
+    fn layout(folders: &[&str], links: &[(&str, &str)], files: &[(&str, &str)]) -> Layout {
+        let link = |(path, target): &(&str, &str)| Link {
+            place: Place::Root,
+            path: (*path).into(),
+            target: (*target).into(),
+        };
+        let file = |(path, text): &(&str, &str)| layout::File {
+            place: Place::Root,
+            path: (*path).into(),
+            class: BlobClass::Input,
+            digest: Digest::of(text.as_bytes()),
+            size: 0,
+            executable: false,
+            way: Way::Link,
+        };
+        Layout {
+            folders: folders.iter().map(|path| (Place::Root, (*path).into())).collect(),
+            files: files.iter().map(file).collect(),
+            links: links.iter().map(link).collect(),
+            writable: Vec::new(),
+            mounts: Vec::new(),
+            targets: Vec::new(),
+            start: Start::ByName,
+        }
+    }
+
+    #[test]
+    fn what_two_jobs_share_stays_and_the_rest_goes() {
+        let home = tempfile::tempdir().unwrap();
+        let cache = |name| DiskCache::open(home.path().join(name), 1 << 20).unwrap();
+        let caches = Caches { toolchains: cache("t"), inputs: cache("i") };
+        for text in ["same", "old", "new"] {
+            caches.inputs.insert(text.as_bytes()).unwrap();
+        }
+        let mut root = Root::make(home.path().join("root")).unwrap();
+        let mut fit = |layout: &Layout| {
+            root.fit(layout, "gcc").unwrap();
+            layout.files.iter().for_each(|file| root.put(file, &caches).unwrap());
+        };
+        let inode = |path: &str| home.path().join("root").join(path).metadata().unwrap().ino();
+        let text = |path: &str| fs::read_to_string(home.path().join("root").join(path)).ok();
+
+        let files = [("i/same", "same"), ("i/a", "old"), ("d/e/f", "old")];
+        fit(&layout(&["i", "d", "d/e"], &[("l", "i/a")], &files));
+        let before = inode("i");
+        assert_eq!(text("l").as_deref(), Some("old"));
+        fit(&layout(
+            &["i"],
+            &[("l", "i/same")],
+            &[("i/same", "same"), ("i/a", "new"), ("d", "new")],
+        ));
+        assert_eq!((inode("i"), text("l").as_deref()), (before, Some("same")));
+        assert_eq!((text("i/a").as_deref(), text("d").as_deref()), (Some("new"), Some("new")));
+        fit(&layout(&[], &[], &[]));
+        let left = fs::read_dir(home.path().join("root")).unwrap();
+        let mut left: Vec<_> = left.map(|found| found.unwrap().file_name()).collect();
+        left.sort();
+        assert_eq!(left, ["dev", "proc"]);
+    }
+}

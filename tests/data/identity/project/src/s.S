@@ -1,0 +1,5 @@
+#include "a.h"
+    .text
+    .globl f
+f:  mov $A, %eax
+    ret

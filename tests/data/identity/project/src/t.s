@@ -1,0 +1,3 @@
+    .text
+    .globl g
+g:  ret

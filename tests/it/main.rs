@@ -1,0 +1,11 @@
+//! Whole programs and real servers, seen from outside.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod farm;
+mod faults;
+mod harness;
+mod identity;
+mod projects;
+mod remembered;
+mod store;

@@ -1,0 +1,211 @@
+//! What the blob store promises, on every backend that can be had here.
+
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures_util::future::join_all;
+use jetcc::job::Digest;
+use jetcc::job::wire::BlobClass;
+use jetcc::store::{
+    Blobs, Compressed, DiskCache, DiskError, Limits, StoreError, StoreSettings, open_backend,
+};
+use object_store::memory::InMemory;
+use object_store::path::Path;
+use object_store::{ObjectStore, PutMode};
+
+use crate::harness::s3::{self, S3Server};
+use crate::harness::tiny_disk::TinyDisk;
+
+const MIB: usize = 1 << 20;
+
+#[tokio::test]
+async fn in_memory() {
+    keeps_the_contract(Arc::new(InMemory::new())).await;
+}
+
+#[tokio::test]
+async fn in_a_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    keeps_the_contract(open(&in_folder(&folder.path().join("a b%c")))).await;
+    assert!(folder.path().join("a b%c/in").is_dir());
+}
+
+#[tokio::test]
+async fn on_an_s3_server() {
+    let server = S3Server::start();
+    keeps_the_contract(open(&server.settings("some/prefix"))).await;
+    assert!(server.file("some/prefix/in").is_dir());
+}
+
+#[tokio::test]
+async fn a_server_that_knows_us_not_is_unavailable_at_once() {
+    let server = S3Server::start();
+    let blobs = Blobs::new(open(&server.settings_of_a_stranger()), Limits::default());
+    let refused = blobs.put(BlobClass::Input, Bytes::from_static(b"x")).await;
+    assert!(matches!(refused, Err(StoreError::Unavailable(_))), "{refused:?}");
+}
+
+#[tokio::test]
+async fn a_server_that_is_gone_is_unavailable_within_a_second() {
+    let server = S3Server::start();
+    let blobs = Blobs::new(open(&server.settings("")), Limits::default());
+    let digest = blobs.put(BlobClass::Input, Bytes::from_static(b"x")).await.unwrap();
+    drop(server);
+    let begun = Instant::now();
+    let gone = blobs.get(BlobClass::Input, digest, 1).await;
+    assert!(matches!(gone, Err(StoreError::Unavailable(_))), "{gone:?}");
+    assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+}
+
+#[tokio::test]
+async fn a_server_that_says_nothing_is_unavailable_in_time() {
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = format!("http://{}", silent.local_addr().unwrap());
+    let limits =
+        Limits { attempts_max: 2, attempt_max: Duration::from_millis(100), ..Limits::default() };
+    let blobs = Blobs::new(open(&s3::settings(&endpoint, "", "key")), limits);
+    let begun = Instant::now();
+    let silence = blobs.has(BlobClass::Input, Digest::of(b"x")).await;
+    assert_eq!(silence, Err(StoreError::Unavailable("no answer within 0.1 s".into())));
+    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+}
+
+#[tokio::test]
+async fn a_full_disk_is_said_to_be_full_and_nothing_half_is_left() {
+    let disk = TinyDisk::new(MIB as u64);
+    let blobs = Blobs::new(open(&in_folder(&disk.path())), Limits::default());
+    let large = noise(4 * MIB);
+    let full = blobs.put(BlobClass::Output, large.clone()).await;
+    assert!(matches!(full, Err(StoreError::Full(_))), "{full:?}");
+    assert_eq!(blobs.has(BlobClass::Output, Digest::of(&large)).await, Ok(false));
+    let small = noise(MIB / 2);
+    let digest = blobs.put(BlobClass::Output, small.clone()).await.unwrap();
+    assert_eq!(blobs.get(BlobClass::Output, digest, MIB as u64).await, Ok(small));
+}
+
+#[tokio::test]
+async fn a_disk_cache_makes_room_on_a_full_disk() {
+    let disk = TinyDisk::new(MIB as u64);
+    let cache = DiskCache::open(disk.path().join("cache"), 1 << 30).unwrap();
+    let old = cache.insert(&noise(600 << 10)).unwrap();
+    let new = cache.insert(&noise(700 << 10)).unwrap();
+    assert!(cache.contains(new) && !cache.contains(old));
+    let large = noise(2 * MIB);
+    assert!(matches!(cache.insert(&large), Err(DiskError::Full { .. })));
+
+    let blobs = Blobs::new(Arc::new(InMemory::new()), Limits::default());
+    let digest = blobs.put(BlobClass::Input, large.clone()).await.unwrap();
+    let full = cache.fetch(&blobs, BlobClass::Input, digest, large.len() as u64).await;
+    assert!(matches!(full, Err(StoreError::Full(_))), "{full:?}");
+    let fits = blobs.put(BlobClass::Input, noise(MIB / 2)).await.unwrap();
+    cache.fetch(&blobs, BlobClass::Input, fits, MIB as u64).await.unwrap();
+    assert!(cache.contains(fits));
+}
+
+/// All of the contract, on an empty backend.
+async fn keeps_the_contract(backend: Arc<dyn ObjectStore>) {
+    let blobs = Blobs::new(backend.clone(), Limits::default());
+    what_is_put_can_be_read(&blobs).await;
+    classes_are_apart(&blobs).await;
+    many_may_put_the_same(&blobs).await;
+    limits_hold(&blobs).await;
+    wrong_bytes_are_found_and_replaced(&blobs, backend.as_ref()).await;
+    a_bomb_is_bounded(&blobs, backend.as_ref()).await;
+}
+
+async fn what_is_put_can_be_read(blobs: &Blobs) {
+    for bytes in [Bytes::new(), Bytes::from_static(b"#pragma once\n"), noise(5 * MIB)] {
+        let (digest, size) = (Digest::of(&bytes), bytes.len() as u64);
+        assert_eq!(blobs.has(BlobClass::Input, digest).await, Ok(false));
+        let missing = blobs.get(BlobClass::Input, digest, size).await;
+        assert_eq!(missing, Err(StoreError::Missing(digest)));
+        for _again in 0..2 {
+            assert_eq!(blobs.put(BlobClass::Input, bytes.clone()).await, Ok(digest));
+        }
+        assert_eq!(blobs.has(BlobClass::Input, digest).await, Ok(true));
+        assert_eq!(blobs.get(BlobClass::Input, digest, size).await, Ok(bytes));
+    }
+}
+
+async fn classes_are_apart(blobs: &Blobs) {
+    let digest = blobs.put(BlobClass::Toolchain, Bytes::from_static(b"cc1")).await.unwrap();
+    assert_eq!(blobs.has(BlobClass::Toolchain, digest).await, Ok(true));
+    for other in [BlobClass::Input, BlobClass::Output] {
+        assert_eq!(blobs.get(other, digest, 3).await, Err(StoreError::Missing(digest)));
+    }
+}
+
+async fn many_may_put_the_same(blobs: &Blobs) {
+    let blob = Compressed::of(noise(MIB)).await;
+    let puts = join_all((0..16).map(|_| blobs.put_compressed(BlobClass::Output, &blob))).await;
+    assert!(puts.iter().all(Result::is_ok), "{puts:?}");
+    let read = blobs.get(BlobClass::Output, blob.digest, blob.size).await;
+    assert_eq!(read, Ok(noise(MIB)));
+}
+
+async fn limits_hold(blobs: &Blobs) {
+    for size in [5_000, 2 * MIB] {
+        let digest = blobs.put(BlobClass::Output, noise(size)).await.unwrap();
+        let limit = size as u64 - 1;
+        let refused = blobs.get(BlobClass::Output, digest, limit).await;
+        assert!(matches!(refused, Err(StoreError::TooLarge { .. })), "{refused:?}");
+        assert_eq!(blobs.has(BlobClass::Output, digest).await, Ok(true));
+    }
+}
+
+async fn wrong_bytes_are_found_and_replaced(blobs: &Blobs, backend: &dyn ObjectStore) {
+    let right = Bytes::from_static(b"the right bytes");
+    let digest = Digest::of(&right);
+    let other = Compressed::new(b"the wrong bytes").zstd;
+    let cut = Compressed::new(&right).zstd.slice(..10);
+    for wrong in [other, cut, Bytes::from_static(b"no frame at all"), Bytes::new()] {
+        plant(backend, digest, wrong).await;
+        let corrupt = blobs.get(BlobClass::Input, digest, 100).await;
+        assert_eq!(corrupt, Err(StoreError::Corrupt(digest)));
+        assert_eq!(blobs.has(BlobClass::Input, digest).await, Ok(false));
+    }
+    blobs.put(BlobClass::Input, right.clone()).await.unwrap();
+    assert_eq!(blobs.get(BlobClass::Input, digest, 100).await, Ok(right));
+}
+
+async fn a_bomb_is_bounded(blobs: &Blobs, backend: &dyn ObjectStore) {
+    let bomb = Compressed::new(&vec![0; 64 * MIB]);
+    plant(backend, bomb.digest, bomb.zstd.clone()).await;
+    let refused = blobs.get(BlobClass::Input, bomb.digest, MIB as u64).await;
+    assert!(matches!(refused, Err(StoreError::TooLarge { .. })), "{refused:?}");
+
+    let honest = Compressed::new(b"announces six and a bomb follows");
+    let both = [honest.zstd, bomb.zstd].concat();
+    plant(backend, honest.digest, both.into()).await;
+    let corrupt = blobs.get(BlobClass::Input, honest.digest, MIB as u64).await;
+    assert_eq!(corrupt, Err(StoreError::Corrupt(honest.digest)));
+}
+
+/// Stores `frame` under a digest that may not be its own.
+async fn plant(backend: &dyn ObjectStore, digest: Digest, frame: Bytes) {
+    let key = Path::from(format!("in/{digest}"));
+    backend.put_opts(&key, frame.into(), PutMode::Create.into()).await.unwrap();
+}
+
+fn open(settings: &StoreSettings) -> Arc<dyn ObjectStore> {
+    open_backend(settings, None).unwrap()
+}
+
+fn in_folder(path: &std::path::Path) -> StoreSettings {
+    let url = url::Url::from_directory_path(path).unwrap();
+    StoreSettings { url: url.into(), ..StoreSettings::default() }
+}
+
+/// Bytes that do not compress, the same in every run.
+fn noise(length: usize) -> Bytes {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64 ^ length as u64;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()[3]
+    };
+    (0..length).map(|_| next()).collect()
+}
