@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
@@ -17,78 +16,16 @@ use super::link::Reach;
 use super::locale;
 use super::outputs;
 use super::remote::{self, Answer, Job, Origin};
+use super::report::{Finding, Laps, Report};
 use crate::compiler::{self, Invocation, Plan, Verdict};
 use crate::job::wire::CacheUse;
-use crate::job::{Action, Command, LocalReason, Outcome, Pool, StepTimes};
+use crate::job::{Action, Command, LocalReason, Outcome, Pool};
 use crate::store::content;
 use crate::store::walk;
 use crate::toolchain::resolve::{ResolveError, Resolved};
 
 /// Most bytes of a stream that are replayed.
 const STREAM_BYTES_MAX: u64 = 64 << 20;
-
-/// Where a compile ran, and why.
-#[derive(Clone, Debug)]
-pub enum Finding {
-    /// It is no compile: linking, preprocessing, asking for the version.
-    NotACompile,
-    /// Here.
-    Local(LocalReason),
-    /// The result was known.
-    Cached {
-        /// Who ran it once.
-        worker: String,
-        /// The job that asked.
-        job: String,
-    },
-    /// On a worker.
-    Remote {
-        /// Which one.
-        worker: String,
-        /// The job's name.
-        job: String,
-        /// How long the worker's steps took.
-        times: StepTimes,
-    },
-}
-
-/// What is remembered of a compile.
-#[derive(Clone, Debug)]
-pub struct Report {
-    /// The source as the command names it.
-    pub file: String,
-    /// Language bucket of the statistics.
-    pub language: &'static str,
-    /// From request to answer, in ms; a local compile's own time is not in it.
-    pub wall_ms: f64,
-    /// Where it ran, and why.
-    pub finding: Finding,
-    /// Time until the local compiler had ended, in ms.
-    pub local_ms: Option<f64>,
-}
-
-impl fmt::Display for Report {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: ", self.file)?;
-        match &self.finding {
-            Finding::NotACompile => write!(f, "not a compile"),
-            Finding::Local(reason) => write!(f, "local, {reason}"),
-            Finding::Cached { worker, job } => {
-                write!(f, "known result of worker {worker} in {:.1} ms (job {job})", self.wall_ms)
-            }
-            Finding::Remote { worker, job, times } => write!(
-                f,
-                "worker {worker} in {:.1} ms: queue {:.1}, fetch {:.1}, layout {:.1}, run {:.1}, store {:.1} (job {job})",
-                self.wall_ms,
-                times.queue_ms,
-                times.fetch_ms,
-                times.layout_ms,
-                times.run_ms,
-                times.store_ms
-            ),
-        }
-    }
-}
 
 /// A request as text, and what the daemon found out about it.
 struct Request {
@@ -109,6 +46,7 @@ pub async fn compile(daemon: &Daemon, request: CompileRequest) -> (Reply, Report
         language: "C/C++",
         wall_ms: 0.0,
         finding: Finding::NotACompile,
+        laps: Laps::begin(),
         local_ms: None,
     };
     let reply = match story(daemon, request, &mut report).await {
@@ -154,12 +92,15 @@ async fn story(
     daemon.link.check()?;
     outputs::check_targets(Path::new(&request.directory), &plan.outputs, request.umask)?;
     let reach = daemon.link.reach().await?;
+    report.laps.end("plan");
 
     // 3. What does it need? The toolchain goes up once, in the background if that takes long.
     let toolchain = daemon.toolchain(&compiler, &reach).await;
     let toolchain = toolchain.map_err(|reason| daemon.note_trouble(reason))?;
+    report.laps.end("toolchain");
     let reader = request.reader(&compiler, &plan, &toolchain, &environment);
     let inputs = inputs::discover(reader, &daemon.memory, &daemon.index, &daemon.passes).await?;
+    report.laps.end("inputs");
 
     // 4. Run it there.
     let action = action(&request, &compiler, &plan, environment, &toolchain, &inputs);
@@ -172,7 +113,7 @@ async fn story(
         sources: &sources,
         cache: request.cache_use(),
     };
-    let (answer, contents) = run(daemon, &reach, job).await?;
+    let (answer, contents) = run(daemon, &reach, job, &mut report.laps).await?;
 
     // 5. Believe it only if it is whole and nothing changed meanwhile.
     let checked = check(daemon, &plan, &answer.outcome, &inputs)?;
@@ -187,6 +128,7 @@ async fn story(
         let directory = Path::new(&request.directory);
         outputs::write(directory, &answer.outcome.outputs, &contents, request.umask)?;
     }
+    report.laps.end("write");
     let reply = Reply::Compiled {
         exit: answer.outcome.exit,
         stdout: streams.0.to_vec(),
@@ -200,10 +142,11 @@ async fn run(
     daemon: &Daemon,
     reach: &Reach,
     mut job: Job<'_>,
+    laps: &mut Laps,
 ) -> Result<(Answer, Vec<Bytes>), LocalReason> {
     loop {
         let (uploads, dist) = (&daemon.uploads, &daemon.settings.dist);
-        let answer = remote::run(reach, &job, uploads, &daemon.stats, dist)
+        let answer = remote::run(reach, &job, uploads, &daemon.stats, dist, laps)
             .await
             .map_err(|reason| daemon.note_trouble(reason))?;
         daemon.link.worked();

@@ -15,12 +15,13 @@ use tokio::io::AsyncReadExt as _;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 
-use super::compile::{self, Finding};
+use super::compile;
 use super::history::History;
 use super::ipc::{self, Reply, Request};
 use super::link::{Link, Reach};
 use super::locale::Locales;
 use super::memory::Memory;
+use super::report::Finding;
 use super::settings::Settings;
 use super::slots::Slots;
 use super::stats::Stats;

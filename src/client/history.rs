@@ -7,7 +7,7 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
-use super::compile::Report;
+use super::report::Report;
 
 /// Compiles that are remembered.
 const REPORTS_MAX: usize = 4_096;

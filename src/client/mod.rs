@@ -18,6 +18,7 @@ pub mod locale;
 mod memory;
 pub mod outputs;
 pub mod remote;
+pub mod report;
 pub mod settings;
 pub mod slots;
 pub mod stats;

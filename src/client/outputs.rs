@@ -17,7 +17,8 @@ const OUTPUT_BYTES_MAX: u64 = 2 << 30;
 /// Checks that every wanted file could be written where the local compiler would write it: only
 /// plain files in existing folders. Anything else is left to the local compiler, and so is a file
 /// with other names or another mode than a new one has under `umask`: compilers and assemblers
-/// write some outputs into the file that is there and replace others.
+/// write some outputs into the file that is there and replace others. A umask that takes rights
+/// from the owner keeps a compiler from opening again what it wrote.
 ///
 /// # Errors
 /// [`LocalReason::OutputTarget`] naming the target.
@@ -26,6 +27,9 @@ pub fn check_targets(
     wanted: &[WantedOutput],
     umask: u32,
 ) -> Result<(), LocalReason> {
+    if umask & 0o600 != 0 {
+        return Err(LocalReason::OutputTarget(format!("any, under umask {umask:03o}")));
+    }
     let mode = 0o666 & !umask;
     let is_ordinary = |found: &fs::Metadata| {
         found.is_file() && found.nlink() == 1 && found.mode() & 0o7777 == mode
@@ -193,6 +197,7 @@ mod tests {
         }
         for path in ["new.o", "old.o"] {
             assert!(check_targets(folder.path(), &[wanted(path)], 0o027).is_ok(), "{path}");
+            assert!(check_targets(folder.path(), &[wanted(path)], 0o227).is_err(), "{path}");
         }
     }
 

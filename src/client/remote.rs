@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::link::Reach;
+use super::report::Laps;
 use super::settings::{Dist, Settings};
 use super::stats::Stats;
 use super::upload::{Sources, Uploads};
@@ -73,6 +74,7 @@ pub async fn run(
     uploads: &Uploads,
     stats: &Stats,
     dist: &Dist,
+    laps: &mut Laps,
 ) -> Result<Answer, LocalReason> {
     let id = JobId::random().map_err(|error| LocalReason::Refused(error.to_string()))?;
     let key = job.action.key();
@@ -98,13 +100,18 @@ pub async fn run(
         started: false,
         following: reach.farm.follow(id),
     };
-    match wait.submit().await? {
+    laps.end("key");
+    let told = wait.submit().await?;
+    laps.end("submit");
+    match told {
         Told::Cached(answer) => Ok(*answer),
         Told::Queued { proof, place } => {
             let off = CallOff { job: id, place };
             let mut guard = CallOffGuard { farm: reach.farm.clone(), off, armed: true };
             uploads.ensure(&reach.blobs, job.sources, stats).await?;
+            laps.end("upload");
             let answer = wait.answer(&proof, &key).await?;
+            laps.end("answer");
             guard.armed = false;
             Ok(answer)
         }

@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde_json::{Value, json};
 
-use super::compile::{Finding, Report};
+use super::report::{Finding, Report};
 use crate::job::LocalReason;
 
 /// Everything that is counted.
@@ -171,9 +171,17 @@ fn total(counts: &Value) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::client::report::Laps;
 
     fn report(finding: Finding) -> Report {
-        Report { file: "a.c".into(), language: "C/C++", wall_ms: 1.0, finding, local_ms: None }
+        Report {
+            file: "a.c".into(),
+            language: "C/C++",
+            wall_ms: 1.0,
+            finding,
+            laps: Laps::begin(),
+            local_ms: None,
+        }
     }
 
     #[test]

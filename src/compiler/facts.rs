@@ -65,7 +65,7 @@ pub fn scan_facts(bytes: &[u8]) -> FileFacts {
     include_test::collect(bytes, &mut facts);
     if memmem::find(bytes, b"##").is_some() {
         facts.timestamp_macro |= pastes(bytes, &["__DATE__", "__TIME__", "__TIMESTAMP__"]);
-        facts.unresolved_include_test |= pastes(bytes, &["__has_include"]);
+        facts.unresolved_include_test |= words(bytes).any(include_test::is_part);
     }
     facts
 }
@@ -98,11 +98,12 @@ fn pastes(bytes: &[u8], names: &[&str]) -> bool {
     let is_part = |word: &[u8], name: &[u8]| {
         (name.len().div_ceil(2)..name.len()).contains(&word.len())
             && (name.starts_with(word) || name.ends_with(word))
-            && word != b"include"
     };
-    bytes
-        .split(|byte| !is_word(*byte))
-        .any(|word| names.iter().any(|name| is_part(word, name.as_bytes())))
+    words(bytes).any(|word| names.iter().any(|name| is_part(word, name.as_bytes())))
+}
+
+fn words(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
+    bytes.split(|byte| !is_word(*byte))
 }
 
 fn compares_file_times(bytes: &[u8]) -> bool {
@@ -225,7 +226,7 @@ mod tests {
             assert!(!facts("").timestamp_macro, "{text}");
         }
         assert!(scan_facts(b"C(a##b)\nC(__has, _include)(<a.h>)").unresolved_include_test);
-        let ordinary = b"#include <a>\n#include_next <b>\n#if __has_include(<c>)\na##b TIME __has_";
+        let ordinary = b"#include <a>\n#include_next <b>\n#if __has_include(<c>)\na##b TIME has";
         let facts = scan_facts(ordinary);
         assert!(!facts.unresolved_include_test && !facts.timestamp_macro);
     }

@@ -1,5 +1,8 @@
 //! `__has_include` in a file: which headers it asks for. The answer depends on files that the
 //! compile may never read, so the names have to be looked for on the client.
+//!
+//! A macro may stand for the test (`#define XXH_HAS_INCLUDE __has_include`) when its own name says
+//! so: every word with `has_include` or `HAS_INCLUDE` in it is read as if it were one, in any file.
 
 use memchr::{memchr, memmem, memrchr};
 
@@ -10,10 +13,13 @@ const NAME_BYTES_MAX: usize = 1_024;
 /// Most tests remembered of one file; a file with more is not understood.
 const TESTS_MAX: usize = 1_000;
 
+/// What the name of a test holds, and that of a macro that may stand for it.
+const STEMS: [&str; 2] = ["has_include", "HAS_INCLUDE"];
+
 /// Adds the include tests in `bytes` to `facts`.
 pub(super) fn collect(bytes: &[u8], facts: &mut FileFacts) {
-    for at in memmem::find_iter(bytes, b"__has_include") {
-        match classify(bytes, at) {
+    for at in STEMS.iter().flat_map(|stem| memmem::find_iter(bytes, stem)) {
+        match Mention::of(bytes, at) {
             Mention::Nothing => {}
             Mention::Unresolved => facts.unresolved_include_test = true,
             Mention::Test(test) if facts.has_include.contains(&test) => {}
@@ -25,6 +31,15 @@ pub(super) fn collect(bytes: &[u8], facts: &mut FileFacts) {
     }
 }
 
+/// Whether `##` can make a test's name out of a word and another, unless the cut is before `include`:
+/// that half is in every file, and `__has_` in the standard library.
+pub(super) fn is_part(word: &[u8]) -> bool {
+    STEMS.iter().any(|stem| {
+        (5..stem.len()).any(|half| word.ends_with(&stem.as_bytes()[..half]))
+            || (1..4).any(|half| word.starts_with(&stem.as_bytes()[half..]))
+    })
+}
+
 enum Mention {
     /// A question whether the test exists, a comment, another name.
     Nothing,
@@ -32,31 +47,91 @@ enum Mention {
     Test(IncludeTest),
 }
 
-fn classify(bytes: &[u8], at: usize) -> Mention {
-    if bytes[..at].last().is_some_and(|byte| is_word(*byte)) {
-        return Mention::Nothing;
+impl Mention {
+    /// The word around `at`.
+    fn of(bytes: &[u8], at: usize) -> Self {
+        let start = at - bytes[..at].iter().rev().take_while(|byte| is_word(**byte)).count();
+        let length = bytes[start..].iter().take_while(|byte| is_word(**byte)).count();
+        let (name, after) = bytes[start..].split_at(length);
+        let line = &bytes[line_start(bytes, start)..start];
+        let real = is_real(name);
+        if is_comment(line) || asks_for_definition(line) || !(real || is_directive(line)) {
+            return Self::Nothing;
+        }
+        let next = asks_for_next(name);
+        let definition = Definition::of(line);
+        match skip_blanks(after) {
+            [b'(', argument @ ..] => match literal(skip_blanks(argument)) {
+                // A macro's text is read elsewhere: these two depend on the file where that is.
+                Some((_, quoted)) if definition.is_some() && (quoted || next) => Self::Unresolved,
+                Some((name, quoted)) => Self::Test(IncludeTest { name, quoted, next }),
+                None if definition.is_some_and(|it| it.stands_for(next, argument)) => Self::Nothing,
+                None => Self::Unresolved,
+            },
+            rest => match definition {
+                Some(it) if it.parameter.is_none() && it.is_alias(next) => Self::Nothing,
+                // Not followed by an argument, so at most a number: `#if GOT_HAS_INCLUDE && X`.
+                None if !real && is_operator_or_end(rest) => Self::Nothing,
+                _ if is_directive(line) => Self::Unresolved,
+                _ => Self::Nothing,
+            },
+        }
     }
-    let length = bytes[at..].iter().take_while(|byte| is_word(**byte)).count();
-    let (name, after) = bytes[at..].split_at(length);
-    // gcc before 10 has the two with trailing underscores, and defines the others as macros.
-    let next = match name {
-        b"__has_include" | b"__has_include__" => false,
-        b"__has_include_next" | b"__has_include_next__" => true,
-        _ => return Mention::Nothing,
-    };
-    let line = &bytes[line_start(bytes, at)..at];
-    if is_comment(line) || asks_for_definition(line) {
-        return Mention::Nothing;
+}
+
+/// Whether the preprocessor itself knows the name; gcc before 10 has the two with trailing
+/// underscores, and defines the others as macros.
+fn is_real(name: &[u8]) -> bool {
+    matches!(
+        name,
+        b"__has_include" | b"__has_include__" | b"__has_include_next" | b"__has_include_next__"
+    )
+}
+
+/// Whether the search starts after the file's own folder, going by the name of the test.
+fn asks_for_next(name: &[u8]) -> bool {
+    memmem::find(&name.to_ascii_lowercase(), b"has_include_next").is_some()
+}
+
+fn is_operator_or_end(rest: &[u8]) -> bool {
+    matches!(rest, [] | [b'\n' | b'\r' | b'&' | b'|' | b'=' | b'!' | b'?' | b':', ..])
+}
+
+/// The macro that a line defines.
+struct Definition<'a> {
+    name: &'a [u8],
+    /// Its only parameter, if it takes any.
+    parameter: Option<&'a [u8]>,
+}
+
+impl<'a> Definition<'a> {
+    fn of(line: &'a [u8]) -> Option<Self> {
+        let hash = line.trim_ascii_start();
+        let directive = hash.strip_prefix(b"#").or_else(|| hash.strip_prefix(b"%:"))?;
+        let rest = directive.trim_ascii_start().strip_prefix(b"define")?;
+        let (name, after) = split_word(rest.trim_ascii_start());
+        let parameter = after.strip_prefix(b"(").map(|list| {
+            let close = memchr(b')', list).unwrap_or(list.len());
+            list[..close].trim_ascii()
+        });
+        Some(Self { name, parameter })
     }
-    match skip_blanks(after) {
-        [b'(', argument @ ..] => match literal(skip_blanks(argument)) {
-            Some((name, quoted)) => Mention::Test(IncludeTest { name, quoted, next }),
-            None => Mention::Unresolved,
-        },
-        // Another name for the test, used who knows where.
-        _ if is_directive(line) => Mention::Unresolved,
-        _ => Mention::Nothing,
+
+    /// Whether every use of it is found by its name, and understood.
+    fn is_alias(&self, next: bool) -> bool {
+        STEMS.iter().any(|stem| memmem::find(self.name, stem.as_bytes()).is_some())
+            && asks_for_next(self.name) == next
     }
+
+    /// Whether it hands its argument to the test.
+    fn stands_for(&self, next: bool, argument: &[u8]) -> bool {
+        let (word, after) = split_word(skip_blanks(argument));
+        self.is_alias(next) && self.parameter == Some(word) && skip_blanks(after).starts_with(b")")
+    }
+}
+
+fn split_word(text: &[u8]) -> (&[u8], &[u8]) {
+    text.split_at(text.iter().take_while(|byte| is_word(**byte)).count())
 }
 
 /// `<name>` or `"name"`, and whether it is the latter.
@@ -168,12 +243,31 @@ mod tests {
             "#endif // __has_include",
             "#endif /* no */ /* __has_include */",
             " * uses __has_include(X)",
-            "my__has_include(X)",
-            "__has_include_foo(X)",
+            "my_has_include(X)",
+            "#if MY_HAS_INCLUDE && MY_HAS_INCLUDE_STDINT",
+            "#define MY_HAS_INCLUDE(x) 0",
             "/* tells about __has_include */",
         ] {
             assert_eq!(scan_facts(text.as_bytes()), FileFacts::default(), "{text}");
         }
+    }
+
+    #[test]
+    fn macros_that_stand_for_the_test_are_followed_by_their_name() {
+        for definition in [
+            "#  define A_HAS_INCLUDE __has_include\n",
+            "#define A_HAS_INCLUDE(x) __has_include(x)\n",
+            "#define A_HAS_INCLUDE(x) (A && \\\n has_include_of_b( x ))\n",
+            "",
+        ] {
+            let text = format!("{definition}#if A || A_HAS_INCLUDE ( <a.h> )\n");
+            let facts = scan_facts(text.as_bytes());
+            assert_eq!(facts.has_include, [test("a.h", false, false)], "{text}");
+            assert!(!facts.unresolved_include_test, "{text}");
+        }
+        let next = "#define has_include_next_(x) __has_include_next(x)\n\
+            #if has_include_next_(<a.h>)\n";
+        assert_eq!(scan_facts(next.as_bytes()).has_include, [test("a.h", false, true)]);
     }
 
     #[test]
@@ -185,6 +279,19 @@ mod tests {
             "#if __has_include(<a\n>)",
             "#if __has_include(\"\")",
             "#if __has_include(",
+            "#define HAS_INCLUDE(x) __has_include_next(x)",
+            "#define HAS_INCLUDE_NEXT __has_include",
+            "#define HAS_INCLUDE(x) __has_include(x.h)",
+            "#define HAS_INCLUDE(x, y) __has_include(x)",
+            "#define HAS_INCLUDE(x) __has_include",
+            "#define HAS A_HAS_INCLUDE",
+            "#if HAS_INCLUDE(A)",
+            "#if HAS_INCLUDE \\\n (A)",
+            "#if ASK(HAS_INCLUDE, <a.h>)",
+            "#if ASK(HAS_INCLUDE)(<a.h>)",
+            "#if ASK(HAS_I, NCLUDE)(<a.h>) // ##",
+            "#define GOT_A __has_include(\"a.h\")",
+            "#define GOT_A __has_include_next(<a.h>)",
             "#if A /* a */ && __has_include(A)",
             "#if __has_include(<a//b>) && __has_include(A)",
         ] {

@@ -112,11 +112,15 @@ pub(super) fn define(definition: &str) -> Result<(), LocalReason> {
         Err(LocalReason::TimeMacro(format!("-D{definition}")))
     } else if facts.assembler_include {
         Err(LocalReason::AssemblerInclude(format!("-D{definition}")))
-    } else if value.contains("__has_include") || value.contains("__has_embed") {
+    } else if asks_for_files(value) {
         Err(LocalReason::UnresolvedIncludeTest(format!("-D{definition}")))
     } else {
         Ok(())
     }
+}
+
+fn asks_for_files(value: &str) -> bool {
+    ["has_include", "HAS_INCLUDE", "has_embed"].iter().any(|stem| value.contains(stem))
 }
 
 /// Whether the value after `=` looks like the name of a file: it has a slash, or a dot before a

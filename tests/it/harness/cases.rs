@@ -234,5 +234,5 @@ fn cases_are_read() {
     let clang = parse(text, "clang");
     assert_eq!((clang.len(), clang[0].places.as_str()), (1, ""));
     assert_eq!(OsString::from("one").as_bytes(), clang[0].name.as_bytes());
-    assert_eq!(clang[0].script, "echo\ncc\n");
+    assert_eq!(clang[0].script, "echo\ncc");
 }
