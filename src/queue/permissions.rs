@@ -1,8 +1,8 @@
 //! Who may publish and subscribe to what: the one table of the farm's rights.
 //!
-//! Clients live in an account without JetStream of its own and reach the farm's account through
-//! imports alone; otherwise a forged reply subject would let the server itself publish where the
-//! client may not.
+//! Clients and workers live in accounts without JetStream of their own and reach the farm's account
+//! through imports alone; otherwise a forged reply subject would let the server itself publish where
+//! they may not.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,10 +10,12 @@ use super::subjects::{self, Order};
 use crate::job::wire::BlobClass;
 use crate::job::{ClientId, Lane, Pool, WorkerId};
 
-/// Account of schedulers, workers and JetStream.
+/// Account of schedulers and JetStream.
 pub const FARM_ACCOUNT: &str = "JETCC";
 /// Account of clients.
 pub const CLIENT_ACCOUNT: &str = "CLIENTS";
+/// Account of workers.
+pub const WORKER_ACCOUNT: &str = "WORKERS";
 /// Account of the auth callout.
 pub const AUTH_ACCOUNT: &str = "AUTH";
 /// Account of the server's own events.
@@ -56,20 +58,28 @@ pub(super) fn client_blob_services() -> Vec<String> {
     ]
 }
 
-/// Rights of a worker that serves `pools`.
-pub fn worker(id: &WorkerId, pools: &[Pool]) -> Permissions {
-    let mut publish = vec![
-        "$JS.ACK.JOBS.>".to_owned(),
-        "$JS.ACK.*.*.JOBS.>".to_owned(),
-        "results.*.*".to_owned(),
-        "progress.*.*".to_owned(),
+/// Subjects of the farm's account that workers reach, beside its queue: they answer for their jobs,
+/// read all blobs, write outputs and keep their entry in the registry.
+pub(super) fn worker_services() -> Vec<String> {
+    let mut services = vec![
+        format!("$JS.ACK.{}.>", subjects::JOBS),
+        format!("$JS.ACK.*.*.{}.>", subjects::JOBS),
+        subjects::RESULTS_OF_ALL.to_owned(),
         subjects::blob_filter(BlobClass::Output),
-        subjects::worker_key(id),
+        format!("$KV.{}.*", subjects::WORKERS),
     ];
     for class in [BlobClass::Input, BlobClass::Output, BlobClass::Toolchain] {
         let stream = subjects::blob_stream(class);
-        publish.push(subjects::direct_get(stream, &subjects::blob_filter(class)));
+        services.push(subjects::direct_get(stream, &subjects::blob_filter(class)));
     }
+    services
+}
+
+/// Rights of a worker that serves `pools`.
+pub fn worker(id: &WorkerId, pools: &[Pool]) -> Permissions {
+    let mut publish = vec![subjects::PROGRESS_OF_ALL.to_owned(), subjects::worker_key(id)];
+    let registry = format!("$KV.{}.*", subjects::WORKERS);
+    publish.extend(worker_services().into_iter().filter(|service| *service != registry));
     for pool in pools {
         for lane in Lane::ALL {
             for order in [Order::RoundRobin, Order::ByPriority] {
@@ -80,7 +90,10 @@ pub fn worker(id: &WorkerId, pools: &[Pool]) -> Permissions {
     }
     Permissions {
         publish,
-        subscribe: vec![format!("{}.>", subjects::inbox(id.as_str())), "farm.cancel.*".to_owned()],
+        subscribe: vec![
+            format!("{}.>", subjects::inbox(id.as_str())),
+            subjects::CANCELLATIONS.to_owned(),
+        ],
     }
 }
 

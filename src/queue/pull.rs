@@ -387,7 +387,7 @@ impl Voice {
     /// # Errors
     /// [`QueueError::Disconnected`] when the connection is gone.
     pub async fn cancellations(&self) -> Result<Cancellations, QueueError> {
-        let cancelled = self.connection.client().subscribe("farm.cancel.*").await;
+        let cancelled = self.connection.client().subscribe(subjects::CANCELLATIONS).await;
         Ok(Cancellations(cancelled.map_err(|_| QueueError::Disconnected)?))
     }
 }

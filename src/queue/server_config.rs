@@ -3,12 +3,12 @@
 //! The text is the same for every farm (checked in as `nats/nats-server.conf`); what differs,
 //! secrets and places, is in an include of a few lines.
 
-use std::fmt::Write as _;
-
 use super::connect::Secret;
 use super::permissions::{
-    AUTH_ACCOUNT, CLIENT_ACCOUNT, FARM_ACCOUNT, SYSTEM_ACCOUNT, client_blob_services,
+    AUTH_ACCOUNT, CLIENT_ACCOUNT, FARM_ACCOUNT, SYSTEM_ACCOUNT, WORKER_ACCOUNT,
+    client_blob_services, worker_services,
 };
+use super::subjects;
 
 /// NATS user of schedulers.
 pub const SCHEDULER_USER: &str = "scheduler";
@@ -96,41 +96,115 @@ jetstream {{
     text
 }
 
+/// What one account offers to others: both sides have to name it.
+struct Share {
+    from: &'static str,
+    to: Vec<&'static str>,
+    kind: Kind,
+    subject: String,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// Questions with one answer; the answer finds its way back, whatever subject it names.
+    Service,
+    /// The same, and the server adds who asks.
+    SignedService,
+    /// Questions with several answers.
+    Pulls,
+    /// Messages in one direction.
+    Stream,
+}
+
+/// Everything that crosses the border of an account.
+fn shares() -> Vec<Share> {
+    let pulls = format!("$JS.API.CONSUMER.MSG.NEXT.{}.*", subjects::JOBS);
+    let mut shares = Shares::default();
+    shares.add(FARM_ACCOUNT, CLIENT_ACCOUNT, Kind::SignedService, subjects::CLIENT_REQUESTS);
+    shares.add(FARM_ACCOUNT, WORKER_ACCOUNT, Kind::Pulls, &pulls);
+    for service in client_blob_services() {
+        shares.add(FARM_ACCOUNT, CLIENT_ACCOUNT, Kind::Service, &service);
+    }
+    for service in worker_services() {
+        shares.add(FARM_ACCOUNT, WORKER_ACCOUNT, Kind::Service, &service);
+    }
+    shares.add(FARM_ACCOUNT, WORKER_ACCOUNT, Kind::Stream, subjects::CANCELLATIONS);
+    // Schedulers answer for jobs that are given up. What is stored for a worker stays inside.
+    for from in [FARM_ACCOUNT, WORKER_ACCOUNT] {
+        shares.add(from, CLIENT_ACCOUNT, Kind::Stream, subjects::RESULTS_OF_ALL);
+    }
+    shares.add(WORKER_ACCOUNT, CLIENT_ACCOUNT, Kind::Stream, subjects::PROGRESS_OF_ALL);
+    shares.0
+}
+
+/// Shares, each with all accounts that it is for.
+#[derive(Default)]
+struct Shares(Vec<Share>);
+
+impl Shares {
+    fn add(&mut self, from: &'static str, to: &'static str, kind: Kind, subject: &str) {
+        let same = |share: &&mut Share| {
+            (share.from, share.kind, share.subject.as_str()) == (from, kind, subject)
+        };
+        match self.0.iter_mut().find(same) {
+            Some(share) => share.to.push(to),
+            None => self.0.push(Share { from, to: vec![to], kind, subject: subject.to_owned() }),
+        }
+    }
+}
+
+impl Share {
+    fn export(&self) -> String {
+        let (subject, to) = (&self.subject, self.to.join(", "));
+        match self.kind {
+            Kind::Service | Kind::SignedService => {
+                format!("{{ service: \"{subject}\", accounts: [{to}] }}")
+            }
+            Kind::Pulls => {
+                format!("{{ service: \"{subject}\", response_type: stream, accounts: [{to}] }}")
+            }
+            Kind::Stream => format!("{{ stream: \"{subject}\", accounts: [{to}] }}"),
+        }
+    }
+
+    fn import(&self) -> String {
+        let Self { from, subject, .. } = self;
+        let source = format!("{{ account: {from}, subject: \"{subject}\" }}");
+        match self.kind {
+            Kind::Service | Kind::Pulls => format!("{{ service: {source} }}"),
+            Kind::SignedService => format!("{{ service: {source}, share: true }}"),
+            Kind::Stream => format!("{{ stream: {source} }}"),
+        }
+    }
+}
+
 fn accounts() -> String {
-    let services: Vec<String> =
-        std::iter::once("farm.c.*.*".to_owned()).chain(client_blob_services()).collect();
-    let streams = ["results.*.*", "progress.*.*"];
-    let mut exports = String::new();
-    let mut imports = String::new();
-    for service in &services {
-        let share = if service.starts_with("farm.") { ", share: true" } else { "" };
-        let _ =
-            writeln!(exports, "      {{ service: \"{service}\", accounts: [{CLIENT_ACCOUNT}] }}");
-        let _ = writeln!(
-            imports,
-            "      {{ service: {{ account: {FARM_ACCOUNT}, subject: \"{service}\" }}{share} }}"
-        );
-    }
-    for stream in streams {
-        let _ = writeln!(exports, "      {{ stream: \"{stream}\", accounts: [{CLIENT_ACCOUNT}] }}");
-        let _ = writeln!(
-            imports,
-            "      {{ stream: {{ account: {FARM_ACCOUNT}, subject: \"{stream}\" }} }}"
-        );
-    }
+    let shares = shares();
+    let list = |name: &str, lines: Vec<String>| {
+        let lines: String = lines.iter().map(|line| format!("      {line}\n")).collect();
+        format!("    {name}: [\n{lines}    ]\n")
+    };
+    let exports = |account| {
+        let own = shares.iter().filter(|share| share.from == account);
+        list("exports", own.map(Share::export).collect())
+    };
+    let imports = |account| {
+        let own = shares.iter().filter(|share| share.to.contains(&account));
+        list("imports", own.map(Share::import).collect())
+    };
+    let (farm_exports, client_imports) = (exports(FARM_ACCOUNT), imports(CLIENT_ACCOUNT));
+    let (worker_exports, worker_imports) = (exports(WORKER_ACCOUNT), imports(WORKER_ACCOUNT));
     format!(
         r"accounts {{
   {FARM_ACCOUNT} {{
     jetstream: enabled
     users: [ {{ user: {SCHEDULER_USER}, password: $SCHEDULER_PASSWORD }} ]
-    exports: [
-{exports}    ]
-  }}
-  # No JetStream here: nothing that a forged reply subject could reach.
+{farm_exports}  }}
+  # No JetStream in these two: nothing that a forged reply subject could reach.
   {CLIENT_ACCOUNT} {{
-    imports: [
-{imports}    ]
-  }}
+{client_imports}  }}
+  {WORKER_ACCOUNT} {{
+{worker_exports}{worker_imports}  }}
   {AUTH_ACCOUNT} {{ users: [ {{ user: {AUTH_USER}, password: $AUTH_PASSWORD }} ] }}
   {SYSTEM_ACCOUNT} {{ users: [ {{ user: {SYSTEM_USER}, password: $SYS_PASSWORD }} ] }}
 }}

@@ -121,7 +121,7 @@ fn jobs() -> Config {
 fn results() -> Config {
     Config {
         name: subjects::RESULTS.into(),
-        subjects: vec!["results.*.*".into()],
+        subjects: vec![subjects::RESULTS_OF_ALL.into()],
         discard: DiscardPolicy::Old,
         max_messages_per_subject: 1,
         max_age: JOB_AGE_MAX,

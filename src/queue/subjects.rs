@@ -23,6 +23,12 @@ pub const SCHEDULERS: &str = "schedulers";
 pub const AUTH_CALLOUT: &str = "$SYS.REQ.USER.AUTH";
 /// Everything that clients ask of schedulers.
 pub const CLIENT_REQUESTS: &str = "farm.c.*.*";
+/// Every result.
+pub const RESULTS_OF_ALL: &str = "results.*.*";
+/// Every worker's report.
+pub const PROGRESS_OF_ALL: &str = "progress.*.*";
+/// Every job that nobody waits for any more.
+pub const CANCELLATIONS: &str = "farm.cancel.*";
 /// Group name of prioritised pulls.
 pub const PULL_GROUP: &str = "g";
 

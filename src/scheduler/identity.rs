@@ -10,7 +10,7 @@ use super::settings::{ClientAuth, ServerAuth, Settings};
 use crate::job::{ClientId, Pool, WorkerId};
 use crate::queue::Secret;
 use crate::queue::callout::{Admission, Caller};
-use crate::queue::permissions::{self, CLIENT_ACCOUNT, FARM_ACCOUNT};
+use crate::queue::permissions::{self, CLIENT_ACCOUNT, WORKER_ACCOUNT};
 
 /// Role named in a worker's token; nothing else is accepted.
 const WORKER_ROLE: &str = "worker";
@@ -116,7 +116,7 @@ fn admit_worker(user: &str, token: &Secret, key: &Secret) -> Result<Admission, S
     }
     Ok(Admission {
         name: id.as_str().to_owned(),
-        account: FARM_ACCOUNT,
+        account: WORKER_ACCOUNT,
         permissions: permissions::worker(&id, &claims.pools),
         expires: Some(claims.exp),
     })
@@ -150,7 +150,7 @@ mod tests {
         let far = 4_000_000_000;
         let token = worker_token(&key(1), "w1", pools.clone(), far).unwrap();
         let admitted = admit_worker("w1", &token, &key(1)).unwrap();
-        assert_eq!((admitted.account, admitted.expires), (FARM_ACCOUNT, Some(far)));
+        assert_eq!((admitted.account, admitted.expires), (WORKER_ACCOUNT, Some(far)));
         assert!(admit_worker("w2", &token, &key(1)).is_err());
         assert!(admit_worker("w1", &token, &key(2)).is_err());
         let expired = worker_token(&key(1), "w1", pools.clone(), 1_000).unwrap();

@@ -247,6 +247,11 @@ impl Farm {
         fs::read_to_string(self.path("client.log")).unwrap_or_default()
     }
 
+    /// Where the server listens.
+    pub(crate) fn nats_url(&self) -> &str {
+        &self.addresses.nats
+    }
+
     /// What a stream of the server holds.
     pub(crate) fn held(&self, stream: &str) -> Held {
         self.addresses.held(stream)

@@ -5,6 +5,7 @@
 //! (scripts that run here and there), [`members`] (a process of the farm), [`nats`] (its server),
 //! [`processes`], [`stats`], [`wait`].
 
+pub(crate) mod attacker;
 pub(crate) mod cases;
 pub(crate) mod farm;
 pub(crate) mod members;

@@ -1,0 +1,191 @@
+//! What somebody with a valid token can do beyond its rights: raw connections, every attack.
+
+use jetcc::job::{Digest, Pool};
+use jetcc::queue::server_config::SCHEDULER_USER;
+
+use crate::harness::attacker::Attacker;
+use crate::harness::farm::{Farm, worker_token};
+use crate::harness::project::Project;
+
+/// The name of the attacker, and that of its victim.
+const MALLORY: &str = "mallory";
+/// Unix time at which tokens of these tests end.
+const FAR: u64 = 4_000_000_000;
+/// Subjects that neither clients nor workers may listen to.
+const EARS: [&str; 18] = [
+    ">",
+    "*",
+    "*.>",
+    "_INBOX.>",
+    "_INBOX.*.>",
+    "_INBOX.alice.>",
+    "results.>",
+    "results.*.*",
+    "jobs.>",
+    "blobs.>",
+    "farm.>",
+    "farm.c.alice.*",
+    "$KV.>",
+    "$JS.>",
+    "$JS.EVENT.ADVISORY.>",
+    "$SYS.>",
+    "$SYS.REQ.USER.AUTH",
+    "results.alice.*",
+];
+
+/// What nobody but schedulers may say.
+fn forbidden() -> Vec<String> {
+    let (pool, digest) = (Pool::of_this_machine(), Digest::of(b"evil"));
+    let mut subjects = vec![
+        format!("jobs.{pool}.n.default"),
+        format!("jobs.{pool}.u.alice"),
+        format!("$KV.actions.{digest}"),
+        "$KV.workers.worker-1".to_owned(),
+        "farm.c.alice.submit".to_owned(),
+        "farm.c.alice.result".to_owned(),
+        "farm.c.alice.cancel".to_owned(),
+        "farm.cancel.00000000000000000000000000000000".to_owned(),
+        "_INBOX.alice.1".to_owned(),
+        "_INBOX.worker-1.pull.sweep.1".to_owned(),
+        "$SYS.REQ.USER.AUTH".to_owned(),
+        "$SYS.REQ.SERVER.PING".to_owned(),
+        "$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.JOBS.x".to_owned(),
+    ];
+    for stream in ["JOBS", "RESULTS", "BLOBS_IN", "BLOBS_OUT", "BLOBS_TC", "KV_actions", "DEAD"] {
+        for call in ["INFO", "CREATE", "UPDATE", "DELETE", "PURGE", "MSG.GET", "MSG.DELETE"] {
+            subjects.push(format!("$JS.API.STREAM.{call}.{stream}"));
+        }
+        for call in ["CREATE", "DURABLE.CREATE", "DELETE", "INFO", "MSG.NEXT"] {
+            subjects.push(format!("$JS.API.CONSUMER.{call}.{stream}.mine"));
+        }
+        // By sequence, or of streams that are not theirs.
+        subjects.push(format!("$JS.API.DIRECT.GET.{stream}"));
+    }
+    subjects.push(format!("$JS.API.DIRECT.GET.KV_actions.$KV.actions.{digest}"));
+    subjects.push("$JS.API.DIRECT.GET.RESULTS.results.alice.1".to_owned());
+    subjects.push(format!("$JS.API.DIRECT.GET.JOBS.jobs.{pool}.n.default"));
+    subjects
+        .extend(["$JS.API.INFO", "$JS.API.STREAM.LIST", "$JS.API.STREAM.NAMES"].map(Into::into));
+    subjects
+}
+
+/// Where an answer of the server's would do harm.
+fn reflections() -> Vec<String> {
+    let pool = Pool::of_this_machine();
+    let mut targets = vec![
+        format!("$KV.actions.{}", Digest::of(b"key")),
+        "$KV.workers.ghost".to_owned(),
+        format!("jobs.{pool}.n.default"),
+        "farm.c.alice.submit".to_owned(),
+        "farm.cancel.00000000000000000000000000000000".to_owned(),
+        format!("blobs.out.{}.0", Digest::of(b"another")),
+    ];
+    for stream in ["JOBS", "RESULTS", "BLOBS_IN", "BLOBS_OUT", "BLOBS_TC", "KV_actions"] {
+        targets.push(format!("$JS.API.STREAM.DELETE.{stream}"));
+        targets.push(format!("$JS.API.STREAM.PURGE.{stream}"));
+    }
+    targets
+}
+
+/// What an attack could change.
+fn state(farm: &Farm) -> [u64; 6] {
+    ["JOBS", "RESULTS", "BLOBS_IN", "BLOBS_OUT", "BLOBS_TC", "KV_actions"]
+        .map(|stream| farm.held(stream).messages)
+}
+
+/// Lets an honest client compile, so that there is something to attack, and again afterwards.
+async fn an_honest_compile(farm: &Farm, name: &str) {
+    let source = format!("{name}.c");
+    let project = Project::new(&[(source.as_str(), format!("int {name};\n"))]);
+    assert_eq!(project.same(farm, &[&format!("gcc -c {source}")]).await, 1);
+}
+
+#[tokio::test]
+async fn a_client_reaches_nothing_but_its_own() {
+    let farm = Farm::builder().start().await;
+    an_honest_compile(&farm, "before").await;
+    let before = state(&farm);
+    let token = farm.setting("client", "dist.auth.token");
+    let mut mallory = Attacker::connect(&farm, MALLORY, &token).await;
+    let mut attacks = forbidden();
+    attacks.extend(
+        [
+            "results.alice.1",
+            "results.mallory.1",
+            "progress.alice.1",
+            "progress.mallory.1",
+            "$JS.ACK.JOBS.x.1.1.1.1.0",
+            "$JS.ACK._.hash.JOBS.x.1.1.1.1.0.random",
+        ]
+        .map(Into::into),
+    );
+    attacks.push(format!("blobs.out.{}.0", Digest::of(b"evil")));
+    mallory.is_refused(&attacks, b"evil").await;
+    mallory.is_deaf_to(&EARS).await;
+    mallory.is_deaf_to(&["progress.alice.*", "progress.>", "farm.cancel.*"]).await;
+    assert_eq!(state(&farm), before);
+
+    // A blob of its own, read with a forged address for the answer.
+    let blob = format!("blobs.in.{}.0", Digest::of(b"evil"));
+    let kept = mallory.answer(&blob, b"evil").await;
+    assert!(kept.contains("BLOBS_IN"), "{kept}");
+    let before = state(&farm);
+    let read = format!("$JS.API.DIRECT.GET.BLOBS_IN.{blob}");
+    for target in reflections() {
+        mallory.ask(&read, &target, b"").await;
+        mallory.ask("farm.c.mallory.status", &target, b"").await;
+    }
+    assert_eq!(mallory.answer(&read, b"").await, "evil");
+    mallory.hears_nothing().await;
+    assert_eq!(state(&farm), before);
+    an_honest_compile(&farm, "after").await;
+    farm.finish().await;
+}
+
+#[tokio::test]
+async fn a_worker_reaches_nothing_but_its_jobs() {
+    let farm = Farm::builder().start().await;
+    an_honest_compile(&farm, "before").await;
+    let before = state(&farm);
+    let token = worker_token(&farm.setting("scheduler", "server_auth.secret_key"), FAR);
+    let mut mallory = Attacker::connect(&farm, MALLORY, &token).await;
+    let mut attacks = forbidden();
+    attacks.push(format!("blobs.in.{}.0", Digest::of(b"evil")));
+    attacks.push(format!("blobs.tc.{}.0", Digest::of(b"evil")));
+    attacks.push("farm.c.mallory.submit".to_owned());
+    attacks.push("$JS.API.CONSUMER.MSG.NEXT.JOBS.other-pool-n".to_owned());
+    attacks.push("$JS.API.CONSUMER.MSG.NEXT.RESULTS.recorder".to_owned());
+    attacks.push("$JS.ACK.RESULTS.recorder.1.1.1.1.0".to_owned());
+    mallory.is_refused(&attacks, b"evil").await;
+    mallory.is_deaf_to(&EARS).await;
+    mallory.is_deaf_to(&["progress.>", "results.mallory.*", "farm.c.*.*"]).await;
+    assert_eq!(state(&farm), before);
+
+    let blob = format!("blobs.out.{}.0", Digest::of(b"evil"));
+    let kept = mallory.answer(&blob, b"evil").await;
+    assert!(kept.contains("BLOBS_OUT"), "{kept}");
+    let before = state(&farm);
+    let read = format!("$JS.API.DIRECT.GET.BLOBS_OUT.{blob}");
+    for target in reflections() {
+        mallory.ask(&read, &target, b"").await;
+    }
+    assert_eq!(mallory.answer(&read, b"").await, "evil");
+    mallory.hears_nothing().await;
+    assert_eq!(state(&farm), before);
+    an_honest_compile(&farm, "after").await;
+    farm.finish().await;
+}
+
+#[tokio::test]
+async fn names_that_belong_to_others_are_not_given_away() {
+    let farm = Farm::builder().start().await;
+    let client = farm.setting("client", "dist.auth.token");
+    let worker = worker_token(&farm.setting("scheduler", "server_auth.secret_key"), FAR);
+    for name in [SCHEDULER_USER, "auth", "sys", "Alice", "a.b", "a*", ">", ""] {
+        for token in [client.as_str(), worker.as_str(), ""] {
+            let refused = Attacker::is_turned_away(&farm, name, token).await;
+            assert!(refused, "`{name}` was let in");
+        }
+    }
+    farm.finish().await;
+}
