@@ -1,15 +1,24 @@
-//! Real projects, compile by compile: every object, dependency file and `.dwo` is the local one.
+//! Real projects, compile by compile: each runs on a worker, and every object, dependency file and
+//! `.dwo`, both streams and the exit code are the local ones.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::harness::farm::Farm;
+use jetcc::exec::Ended;
 
-/// What one build wrote, by name.
-type Written = BTreeMap<String, Vec<u8>>;
+use crate::harness::farm::{Farm, JETCC};
+use crate::harness::project::{Files, differences, files_in};
 
-fn project(name: &str) -> PathBuf {
+/// Keeps what each compile says, and how it ends, beside its object.
+const REDIRECT: &str = "REDIRECT=>$@.stdout 2>$@.stderr; echo $$? >$@.exit";
+/// Sets of flags: `-Wconversion` gives every project something to say, and without a seed gcc hashes
+/// a random one into what it splits.
+const GCC: [&str; 4] =
+    ["-O0 -g", "-O2 -g3 -Wconversion", "-O2 -g -gsplit-dwarf -frandom-seed=1", "-MD"];
+const CLANG: [&str; 2] = ["-O2 -g3 -MMD -Wconversion", "-O1 -g -gsplit-dwarf"];
+
+/// The folder of a project that `scripts/fetch-projects` laid out.
+pub(crate) fn project(name: &str) -> PathBuf {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("build/projects").join(name);
     assert!(
         folder.exists(),
@@ -20,27 +29,29 @@ fn project(name: &str) -> PathBuf {
 }
 
 /// Builds the project into a folder of this test, and takes what was written away: the folder's
-/// name is part of some outputs and has to be the same for both builds.
-async fn build(farm: &Farm, project: &Path, compilers: [&str; 2], flags: &str) -> Written {
+/// name is part of some outputs and has to be the same for all builds.
+async fn build(
+    farm: &Farm,
+    project: &Path,
+    launcher: &str,
+    compilers: [&str; 2],
+    flags: &str,
+) -> Files {
     let out = farm.path("out");
-    let [cc, cxx] = compilers.map(ToOwned::to_owned);
+    let [cc, cxx] = compilers.map(|compiler| format!("{launcher} {compiler}"));
     let words = [
-        "-j4".to_owned(),
+        "-s".to_owned(),
+        "-j3".to_owned(),
         format!("OUT={}", out.display()),
         format!("FLAGS={flags}"),
         format!("CC={cc}"),
         format!("CXX={cxx}"),
+        REDIRECT.to_owned(),
     ];
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let done = farm.run(project, "make", &words).await;
-    let messages = String::from_utf8_lossy(&done.stderr);
-    assert_eq!(done.status, jetcc::exec::Ended::Code(0), "{messages}");
-    let written = fs::read_dir(&out).unwrap().map(|entry| {
-        let path = entry.unwrap().path();
-        let name = path.file_name().unwrap().to_string_lossy().into_owned();
-        (name, fs::read(path).unwrap())
-    });
-    let written = written.collect();
+    assert_eq!(done.status, Ended::Code(0), "{}", String::from_utf8_lossy(&done.stderr));
+    let written = files_in(&out);
     fs::remove_dir_all(out).unwrap();
     written
 }
@@ -49,49 +60,65 @@ async fn build(farm: &Farm, project: &Path, compilers: [&str; 2], flags: &str) -
 async fn compare(name: &str, compilers: [&str; 2], flag_sets: &[&str]) {
     let farm = Farm::builder().start().await;
     let project = project(name);
-    let wrapped = compilers.map(|compiler| format!("{} {compiler}", env!("CARGO_BIN_EXE_jetcc")));
+    let (mut compiles, mut messages) = (0, 0);
     for flags in flag_sets {
-        let local = build(&farm, &project, compilers, flags).await;
-        let again = build(&farm, &project, compilers, flags).await;
-        let wrapped = [wrapped[0].as_str(), wrapped[1].as_str()];
-        let remote = build(&farm, &project, wrapped, flags).await;
-        let names = |written: &Written| written.keys().cloned().collect::<Vec<_>>();
-        assert_eq!(names(&local), names(&remote), "{name} {flags}");
-        // gcc hashes a random seed into some files: those differ between two local runs, too.
-        let stable = local.keys().filter(|file| local[*file] == again[*file]);
-        let differing: Vec<_> = stable.filter(|file| local[*file] != remote[*file]).collect();
-        assert!(differing.is_empty(), "{name} {flags}: {differing:?}");
+        let local = build(&farm, &project, "", compilers, flags).await;
+        let through = build(&farm, &project, JETCC, compilers, flags).await;
+        let mut different = differences(&local, &through);
+        if !different.is_empty() {
+            let again = build(&farm, &project, "", compilers, flags).await;
+            different.retain(|file| local.get(file) == again.get(file));
+        }
+        assert!(different.is_empty(), "{name} {flags}: {different:?} differ");
+        for (file, (_, text)) in &local {
+            match file.rsplit_once('.') {
+                Some((_, "exit")) => {
+                    assert_eq!(text, b"0\n", "{file}");
+                    compiles += 1;
+                }
+                Some((_, "stderr")) => messages += text.len(),
+                _ => {}
+            }
+        }
     }
     let stats = farm.stats().await;
-    let (remote, local): (u64, u64) = (stats.remote(), stats.local().values().sum());
-    println!("{name}: {remote} remote, {local} local: {:?}", stats.local());
-    assert!(remote > 0, "{name}: {:?}", stats.local());
+    assert!(stats.local().is_empty(), "{:?}\n{}", stats.local(), farm.explain(": local, ").await);
+    assert_eq!(stats.remote() + stats.hits(), compiles);
+    assert!(messages > 0, "no compile said anything");
     farm.finish().await;
 }
 
-const ALL: [&str; 4] = ["-O0 -g", "-O2 -g3", "-O2 -g -gsplit-dwarf -frandom-seed=1", "-O1 -MD"];
-
 #[tokio::test]
 async fn zlib() {
-    compare("zlib", ["gcc", "g++"], &ALL).await;
+    compare("zlib", ["gcc", "g++"], &GCC).await;
 }
 
 #[tokio::test]
 async fn zlib_by_clang() {
-    compare("zlib", ["clang", "clang++"], &["-O2 -g3 -MMD", "-O1 -gsplit-dwarf -g"]).await;
+    compare("zlib", ["clang", "clang++"], &CLANG).await;
 }
 
 #[tokio::test]
 async fn lua() {
-    compare("lua", ["gcc", "g++"], &ALL).await;
+    compare("lua", ["gcc", "g++"], &GCC).await;
+}
+
+#[tokio::test]
+async fn lua_by_clang() {
+    compare("lua", ["clang", "clang++"], &CLANG).await;
 }
 
 #[tokio::test]
 async fn zstd() {
-    compare("zstd", ["gcc", "g++"], &["-O0 -g3 -MD"]).await;
+    compare("zstd", ["gcc", "g++"], &GCC).await;
 }
 
 #[tokio::test]
-async fn leveldb_in_cxx() {
-    compare("leveldb", ["gcc", "g++"], &["-O0 -g3 -MD"]).await;
+async fn leveldb() {
+    compare("leveldb", ["gcc", "g++"], &GCC).await;
+}
+
+#[tokio::test]
+async fn leveldb_by_clang() {
+    compare("leveldb", ["clang", "clang++"], &CLANG).await;
 }

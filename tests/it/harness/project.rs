@@ -1,7 +1,7 @@
 //! A small project that is compiled twice into the same paths, by the local compiler and through a
 //! farm, and must come out the same: every file with its mode, both streams, every exit code.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -41,7 +41,20 @@ pub(crate) const SLOW: &str = "g++ -c slow.cc -fconstexpr-loop-limit=2147483647 
 const SPINS: u32 = 500_000;
 
 /// Files by name, with their modes.
-type Files = BTreeMap<String, (u32, Vec<u8>)>;
+pub(crate) type Files = BTreeMap<String, (u32, Vec<u8>)>;
+
+/// All files in a folder and below.
+pub(crate) fn files_in(folder: &Path) -> Files {
+    let mut found = Files::new();
+    collect(folder, folder, &mut found);
+    found
+}
+
+/// Names of files that only one has, or whose mode or content differs.
+pub(crate) fn differences(one: &Files, two: &Files) -> Vec<String> {
+    let names: BTreeSet<&String> = one.keys().chain(two.keys()).collect();
+    names.into_iter().filter(|name| one.get(*name) != two.get(*name)).cloned().collect()
+}
 
 /// A folder with sources.
 pub(crate) struct Project {
@@ -56,20 +69,12 @@ pub(crate) struct Made {
 }
 
 impl Made {
-    /// Files whose mode or content differs, those of the same names.
-    fn differences(&self, other: &Self) -> Vec<String> {
-        let differs = |name: &&String| self.files[*name] != other.files[*name];
-        self.files.keys().filter(differs).cloned().collect()
-    }
-
-    /// Asserts that nothing differs but the content of files in `unsteady`.
+    /// Asserts that nothing differs but files in `unsteady`.
     pub(crate) fn assert_same(&self, other: &Self, unsteady: &[String]) {
         for (one, two) in self.runs.iter().zip(&other.runs) {
             assert_eq!(text(one), text(two));
         }
-        let names = |made: &Self| made.files.keys().cloned().collect::<Vec<_>>();
-        assert_eq!(names(self), names(other));
-        let mut different = self.differences(other);
+        let mut different = differences(&self.files, &other.files);
         different.retain(|name| !unsteady.contains(name));
         assert!(different.is_empty(), "{different:?} differ");
     }
@@ -163,7 +168,7 @@ impl Project {
     /// local runs agree; gives how many ran remotely.
     pub(crate) async fn same(&self, farm: &Farm, commands: &[&str]) -> u64 {
         let local = self.locally(farm, commands).await;
-        let unsteady = local.differences(&self.locally(farm, commands).await);
+        let unsteady = differences(&local.files, &self.locally(farm, commands).await.files);
         let before = farm.stats().await.remote();
         self.through(farm, commands).await.assert_same(&local, &unsteady);
         farm.stats().await.remote() - before
@@ -192,9 +197,8 @@ impl Project {
     }
 
     /// All files but the sources, which must be what they were.
-    fn take_away(&self) -> Files {
-        let mut found = Files::new();
-        collect(self.path(), self.path(), &mut found);
+    pub(crate) fn take_away(&self) -> Files {
+        let mut found = files_in(self.path());
         for (name, source) in &self.sources {
             assert!(found.remove(name).as_ref() == Some(source), "source `{name}` was changed");
         }
