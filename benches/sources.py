@@ -62,8 +62,10 @@ class Files:
         return ["-O2", *kind.flags, "-c", f"{name}.{kind.suffix}", "-o", f"{name}.o"]
 
     def batch(self, count):
-        """`count` new trivial files; their names without suffix."""
+        """`count` new trivial files in a new folder; their paths without suffix."""
+        folder = f"batch_{next(self.names)}"
+        (self.folder / folder).mkdir()
         names = list(itertools.islice(self.names, count))
         for name in names:
-            (self.folder / f"{name}.c").write_text(trivial(name))
-        return names
+            (self.folder / folder / f"{name}.c").write_text(trivial(name))
+        return [f"{folder}/{name}" for name in names]

@@ -6,7 +6,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::folders::{Folders, Listing};
+use super::folders::{Folders, Moment};
 use super::inputs::Inputs;
 use crate::job::Digest;
 use crate::store::walk::{self, Seen};
@@ -30,11 +30,11 @@ pub struct Lookout {
 impl Lookout {
     /// Whether something that matters may have appeared in `folder` while the inputs were found:
     /// the folder is young and holds a name that matters but was not found.
-    fn is_in_doubt(&self, folder: &Path, listing: &Listing) -> bool {
-        listing.may_be_younger_than(self.began_ns)
-            && listing.names().any(|name| {
+    fn is_in_doubt(&self, folders: &Folders, folder: &Path, moment: &Moment) -> bool {
+        moment.may_be_younger_than(self.began_ns)
+            && folders.came_since(folder, None, &self.names).into_iter().any(|name| {
                 let path = folder.join(name);
-                self.names.contains(name) && !self.files.contains(&path) && !path.is_dir()
+                !self.files.contains(&path) && !path.is_dir()
             })
     }
 
@@ -69,7 +69,7 @@ impl Lookout {
 struct Remembered {
     inputs: Arc<Inputs>,
     seen: Vec<Seen>,
-    folders: Vec<(PathBuf, Listing)>,
+    folders: Vec<(PathBuf, Moment)>,
     names: BTreeSet<OsString>,
 }
 
@@ -103,10 +103,13 @@ impl Memory {
         let listed: std::io::Result<Vec<_>> = lookout
             .folders
             .iter()
-            .map(|folder| Ok((folder.clone(), self.folders.list(folder)?)))
+            .map(|folder| Ok((folder.clone(), self.folders.look(folder)?)))
             .collect();
         let Ok(folders) = listed else { return };
-        if folders.iter().any(|(folder, listing)| lookout.is_in_doubt(folder, listing)) {
+        let doubtful = |(folder, moment): &(PathBuf, Moment)| {
+            lookout.is_in_doubt(&self.folders, folder, moment)
+        };
+        if folders.iter().any(doubtful) {
             return;
         }
         let remembered = Remembered {
@@ -132,25 +135,20 @@ impl Memory {
             return false;
         }
         let Remembered { folders, names, .. } = remembered;
-        folders.iter_mut().all(|(folder, listing)| self.folder_holds(folder, listing, names))
+        folders.iter_mut().all(|(folder, moment)| self.folder_holds(folder, moment, names))
     }
 
     /// Whether nothing appeared in `folder` that an include could find. Objects written beside
     /// sources change the folder all the time; only names that matter count.
-    fn folder_holds(
-        &self,
-        folder: &Path,
-        listing: &mut Listing,
-        names: &BTreeSet<OsString>,
-    ) -> bool {
-        if listing.holds(folder) {
+    fn folder_holds(&self, folder: &Path, moment: &mut Moment, names: &BTreeSet<OsString>) -> bool {
+        if moment.holds(folder) {
             return true;
         }
-        let Ok(now) = self.folders.list(folder) else { return false };
-        if now.added_since(listing).any(|name| names.contains(name)) {
+        let Ok(now) = self.folders.look(folder) else { return false };
+        if !self.folders.came_since(folder, Some(moment), names).is_empty() {
             return false;
         }
-        *listing = now;
+        *moment = now;
         true
     }
 
