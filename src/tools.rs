@@ -13,7 +13,7 @@ use crate::cli::{Auth, Cli, ClientFlags, StatsFormat};
 use crate::client::daemon::{Daemon, Home};
 use crate::client::ipc::{Reply, Request};
 use crate::client::stats;
-use crate::client::wrapper::{StartDaemon, Wrapper};
+use crate::client::wrapper::{self, StartDaemon, Wrapper};
 use crate::config::{self, Environment};
 use crate::job::Pool;
 use crate::lifecycle::Lifecycle;
@@ -170,7 +170,7 @@ fn print_stats(reply: Reply, format: StatsFormat) {
 
 fn package_toolchain(compiler: &Path, out: &Path) -> anyhow::Result<ExitCode> {
     let environment = Environment::capture();
-    let own = std::env::current_exe()?;
+    let own = wrapper::own_executable()?;
     let folder = std::env::current_dir()?;
     tokio::runtime::Runtime::new()?.block_on(async {
         let name = compiler.to_str().context("the compiler's path is not UTF-8")?;

@@ -52,6 +52,7 @@ const TABLE: &[(&str, &[&str])] = &[
     ("tools", &["*"]),
     ("lib", &["*"]),
     ("main", &["*"]),
+    ("jetccd", &["*"]),
 ];
 
 /// What test modules may use besides: real processes, clean ends, logs.
@@ -102,7 +103,7 @@ impl Source {
         let Some(last) = parts.pop() else { return parts };
         match last.strip_suffix("_tests") {
             Some(tested) => parts.extend([tested, "tests"]),
-            None if matches!(last, "mod" | "lib" | "main") => {}
+            None if matches!(last, "mod" | "lib" | "main" | "jetccd") => {}
             None => parts.push(last),
         }
         parts

@@ -109,6 +109,7 @@ async fn story(
     let job = Job {
         action,
         inputs_zstd: inputs.inline_zstd.clone(),
+        main: inputs.main,
         references: toolchain.references,
         sources: &sources,
         cache: request.cache_use(),

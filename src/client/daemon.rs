@@ -213,8 +213,8 @@ async fn upload_toolchain(
     }
     let (last, files): (Sources, Sources) =
         toolchain.sources.clone().into_iter().partition(|(name, _)| *name == tree);
-    uploads.ensure(blobs, &files, stats).await?;
-    uploads.ensure(blobs, &last, stats).await
+    uploads.ensure(blobs, &files, None, stats).await?;
+    uploads.ensure(blobs, &last, None, stats).await
 }
 
 /// Counts a wrapper as active until it is dropped.

@@ -42,6 +42,8 @@ pub struct Inputs {
     pub digest: Digest,
     /// The tree's bytes when they travel inside the request.
     pub inline_zstd: Option<Bytes>,
+    /// The source file that the command names, if the compiler lists it under that name.
+    pub main: Option<Digest>,
     /// Where each blob can be read for upload.
     pub sources: Sources,
     /// What to look at again before the result is believed.
@@ -181,12 +183,16 @@ fn build(
 ) -> Result<(Inputs, Lookout), LocalReason> {
     let mut builder = TreeBuilder::new(index);
     let (mut tests, mut once) = (BTreeSet::new(), HashSet::new());
+    let mut main = None;
     for file in listing.files.iter().chain(&reader.plan.input_files) {
         let path = absolute(&reader.directory, file);
         let added = builder.add(&path).map_err(|error| unreadable(&error))?;
         let Added::File(known) = added else {
             return Err(LocalReason::UnreadableInput(path));
         };
+        if *file == reader.plan.source {
+            main = Some(known.digest);
+        }
         refuse_precompiled(reader, &path)?;
         let Some(facts) = &known.facts else {
             return Err(LocalReason::UnreadableInput(format!(
@@ -218,7 +224,8 @@ fn build(
     if inline_zstd.is_none() {
         sources.insert((BlobClass::Input, digest), Source::Bytes(bytes.into()));
     }
-    Ok((Inputs { digest, inline_zstd, sources, seen: built.seen }, lookout))
+    let inputs = Inputs { digest, inline_zstd, main, sources, seen: built.seen };
+    Ok((inputs, lookout))
 }
 
 /// Where a new file could be found before one of the listed ones. A file found beside its includer

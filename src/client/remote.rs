@@ -32,6 +32,8 @@ pub struct Job<'a> {
     pub action: Action,
     /// The input tree, if it travels inside the request.
     pub inputs_zstd: Option<Bytes>,
+    /// The source file, which travels inside the request if it is new and small.
+    pub main: Option<Digest>,
     /// Digest of the toolchain's references.
     pub references: Digest,
     /// Every blob that the job needs.
@@ -79,10 +81,16 @@ pub async fn run(
     let id = JobId::random().map_err(|error| LocalReason::Refused(error.to_string()))?;
     let key = job.action.key();
     let patience = Patience::of(dist);
+    let main = job.main.map(|digest| (BlobClass::Input, digest));
+    let source_zstd = match main.and_then(|name| Some((name, job.sources.get(&name)?))) {
+        Some((name, source)) => uploads.inline(name, source).await?,
+        None => None,
+    };
     let submit = Submit {
         job: id,
         action: job.action.clone(),
         inputs_zstd: job.inputs_zstd.clone(),
+        source_zstd,
         references: job.references,
         deadline_unix_ms: unix_ms() + millis(patience.job),
         interactive: false,
@@ -108,7 +116,8 @@ pub async fn run(
         Told::Queued { proof, place } => {
             let off = CallOff { job: id, place };
             let mut guard = CallOffGuard { farm: reach.farm.clone(), off, armed: true };
-            uploads.ensure(&reach.blobs, job.sources, stats).await?;
+            let travels = main.filter(|_| submit.source_zstd.is_some());
+            uploads.ensure(&reach.blobs, job.sources, travels, stats).await?;
             laps.end("upload");
             let answer = wait.answer(&proof, &key).await?;
             laps.end("answer");
@@ -267,7 +276,7 @@ impl Wait<'_> {
             .filter_map(|name| Some((*name, self.sources.get(name)?.clone())))
             .collect();
         tracing::debug!(job = %self.submit.job, blobs = wanted.len(), "uploading again");
-        self.uploads.ensure(&self.reach.blobs, &wanted, self.stats).await
+        self.uploads.ensure(&self.reach.blobs, &wanted, None, self.stats).await
     }
 
     /// Is there a result that we missed? Does the farm still know the job?

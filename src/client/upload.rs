@@ -14,7 +14,7 @@ use tokio::sync::OnceCell;
 use super::stats::Stats;
 use crate::job::wire::BlobClass;
 use crate::job::{Digest, LocalReason};
-use crate::store::Blobs;
+use crate::store::{Blobs, Compressed};
 
 /// Inputs are forgotten by the store after an hour; we forget earlier.
 const INPUT_KNOWN: Duration = Duration::from_secs(30 * 60);
@@ -22,6 +22,8 @@ const INPUT_KNOWN: Duration = Duration::from_secs(30 * 60);
 const TOOLCHAIN_KNOWN: Duration = Duration::from_secs(24 * 3_600);
 /// Uploads at once, per compile.
 const AT_ONCE: usize = 16;
+/// Largest file that travels inside a request, in bytes.
+const INLINE_BYTES_MAX: usize = 128 << 10;
 /// Most blobs that are remembered; then the table starts anew.
 const KNOWN_MAX: usize = 500_000;
 
@@ -46,7 +48,7 @@ pub struct Uploads {
 }
 
 impl Uploads {
-    /// Uploads what the store is not known to hold.
+    /// Uploads what the store is not known to hold, but for `except`.
     ///
     /// # Errors
     /// [`LocalReason::Store`], or [`LocalReason::InputChanged`] when a file no longer holds the
@@ -55,11 +57,12 @@ impl Uploads {
         &self,
         blobs: &Blobs,
         sources: &Sources,
+        except: Option<(BlobClass, Digest)>,
         stats: &Stats,
     ) -> Result<(), LocalReason> {
         let mut under_way = FuturesUnordered::new();
         for (name, source) in sources {
-            if self.knows(*name) {
+            if Some(*name) == except || self.knows(*name) {
                 continue;
             }
             if under_way.len() == AT_ONCE {
@@ -69,6 +72,27 @@ impl Uploads {
         }
         while under_way.try_next().await?.is_some() {}
         Ok(())
+    }
+
+    /// The zstd frame of `name` to send inside a request, if the store is not known to hold it and
+    /// it is small.
+    ///
+    /// # Errors
+    /// [`LocalReason::InputChanged`] when the file no longer holds the bytes that were hashed.
+    pub async fn inline(
+        &self,
+        name: (BlobClass, Digest),
+        source: &Source,
+    ) -> Result<Option<Bytes>, LocalReason> {
+        if self.knows(name) {
+            return Ok(None);
+        }
+        let bytes = read(name.1, source).await?;
+        if bytes.len() > INLINE_BYTES_MAX {
+            return Ok(None);
+        }
+        let compressed = Compressed::new(&bytes);
+        if compressed.digest == name.1 { Ok(Some(compressed.zstd)) } else { Err(changed(source)) }
     }
 
     /// Whether the store is known to hold `name`.

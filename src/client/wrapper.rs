@@ -28,12 +28,32 @@ pub const DAEMON_ARGUMENT: &str = "--internal-daemon";
 /// What a daemon says on its standard output when its socket is ready.
 pub const READY: &[u8] = b"ready\n";
 
+/// The program with everything but the wrapper.
+const JETCCD: &str = "jetccd";
+
+/// The wrapper's program, seen from either of the two.
+///
+/// # Errors
+/// When the running program's file cannot be found.
+pub fn own_executable() -> io::Result<PathBuf> {
+    let own = std::env::current_exe()?;
+    Ok(if own.ends_with(JETCCD) { own.with_file_name("jetcc") } else { own })
+}
+
+/// The program with everything else, in the same folder.
+///
+/// # Errors
+/// As [`own_executable`].
+pub fn jetccd() -> io::Result<PathBuf> {
+    Ok(std::env::current_exe()?.with_file_name(JETCCD))
+}
+
 /// How a wrapper reaches its daemon.
 #[derive(Clone, Debug)]
 pub struct Wrapper {
     /// The daemon's socket.
     pub socket: PathBuf,
-    /// This program.
+    /// The wrapper's program.
     pub own_executable: PathBuf,
     /// Whether a daemon may be started.
     pub start: StartDaemon,
@@ -63,7 +83,7 @@ impl Wrapper {
             Some(_) => StartDaemon::No,
             None => StartDaemon::Yes,
         };
-        Ok(Self { socket, own_executable: std::env::current_exe()?, start })
+        Ok(Self { socket, own_executable: own_executable()?, start })
     }
 
     /// Compiles: `program` as written, and its arguments.
@@ -108,7 +128,7 @@ impl Wrapper {
             fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
         }
         let arguments = [DAEMON_ARGUMENT.into(), self.socket.clone().into_os_string()];
-        let mut words = exec::detach(&self.own_executable, &arguments)?;
+        let mut words = exec::detach(&jetccd()?, &arguments)?;
         let mut said = Vec::new();
         let mut chunk = [0; 1_024];
         loop {

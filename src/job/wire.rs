@@ -82,6 +82,10 @@ pub struct Submit {
     /// The input tree's canonical bytes, zstd-compressed; absent when it is in the blob store
     /// under [`Action::inputs`].
     pub inputs_zstd: Option<Bytes>,
+    /// The source file itself, zstd-compressed, when the blob store may lack it: it is read by this
+    /// one job, and the store would cost two round trips. The tree names it by its digest.
+    #[serde(default)]
+    pub source_zstd: Option<Bytes>,
     /// References that prove the toolchain are in the blob store under this digest.
     pub references: Digest,
     /// After this moment (Unix time, ms) nobody waits for the result any more.

@@ -13,8 +13,8 @@ use crate::queue::serve::{Desk, Request};
 use crate::queue::subjects::Question;
 use crate::queue::{QueueError, streams};
 
-/// Largest input tree inside a request, in bytes of zstd.
-const INLINE_TREE_MAX: usize = 256 << 10;
+/// Largest input tree, and largest source, inside a request, in bytes of zstd.
+const INLINE_BYTES_MAX: usize = 256 << 10;
 /// Most arguments and outputs of one command.
 const LIST_MAX: usize = 20_000;
 /// Furthest deadline that a client may set.
@@ -168,14 +168,15 @@ fn tenant_of(client: &ClientId) -> Tenant {
 /// Rules that every request keeps.
 fn check(submit: &Submit, now_unix_ms: u64) -> Result<(), String> {
     let command = &submit.action.command;
-    let inline = submit.inputs_zstd.as_ref().map_or(0, bytes::Bytes::len);
+    let length = |bytes: &Option<bytes::Bytes>| bytes.as_ref().map_or(0, bytes::Bytes::len);
+    let inline = length(&submit.inputs_zstd).max(length(&submit.source_zstd));
     let deadline_max = now_unix_ms + u64::try_from(DEADLINE_MAX.as_millis()).unwrap_or(u64::MAX);
     if submit.deadline_unix_ms <= now_unix_ms {
         Err("the deadline has passed: compare the clocks of client and scheduler".into())
     } else if submit.deadline_unix_ms > deadline_max {
         Err(format!("the deadline is more than {} s away", DEADLINE_MAX.as_secs()))
-    } else if inline > INLINE_TREE_MAX {
-        Err(format!("the inline tree has {inline} bytes, wanted at most {INLINE_TREE_MAX}"))
+    } else if inline > INLINE_BYTES_MAX {
+        Err(format!("what travels inside has {inline} bytes, wanted at most {INLINE_BYTES_MAX}"))
     } else if command.arguments.is_empty() || command.arguments.len() > LIST_MAX {
         Err(format!("{} arguments, wanted 1 to {LIST_MAX}", command.arguments.len()))
     } else if submit.action.outputs.len() > LIST_MAX {

@@ -125,6 +125,9 @@ impl Executor {
             None => self.runner.source.tree((BlobClass::Input, digest), patience).await?,
         };
         check::inputs(&tree, self.settings.input_bytes_max)?;
+        if let Some(zstd) = &submit.source_zstd {
+            self.runner.source.keep(zstd, &tree)?;
+        }
         Ok(tree)
     }
 

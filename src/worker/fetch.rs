@@ -17,6 +17,8 @@ use super::folder::Caches;
 
 /// Largest encoded tree, in bytes: [`crate::job::tree::TREE_ENTRIES_MAX`] paths of usual length.
 const TREE_BYTES_MAX: u64 = 64 << 20;
+/// Largest source that travels inside a job, in bytes.
+const SOURCE_BYTES_MAX: u64 = 1 << 20;
 /// Downloads of one job at once.
 const FETCHES_MAX: usize = 16;
 /// For so long a missing blob is taken for one that is being uploaded anyway.
@@ -147,16 +149,33 @@ impl Source {
         Ok(())
     }
 
+    /// Keeps a file that came inside the job. Its name is computed here, so that it can be no other
+    /// file than one that `tree` names.
+    pub(super) fn keep(&self, zstd: &[u8], tree: &Tree) -> Result<(), Trouble> {
+        let bytes = open_inline("source", zstd, SOURCE_BYTES_MAX)?;
+        let digest = Digest::of(&bytes);
+        if !tree.files().any(|(named, _)| named == digest) {
+            return Err(Trouble::Refused("the source is none of the inputs".into()));
+        }
+        let kept = self.caches.of(BlobClass::Input).insert(&bytes);
+        kept.map(drop).map_err(|error| Trouble::Sandbox(error.to_string()))
+    }
+
     async fn fetch(&self, (class, digest, size): Wanted) -> Result<(), StoreError> {
         self.caches.of(class).fetch(&self.blobs, class, digest, size).await
     }
 }
 
+/// Bytes that came inside the job.
+fn open_inline(what: &str, zstd: &[u8], bytes_max: u64) -> Result<Vec<u8>, Trouble> {
+    let capacity = usize::try_from(bytes_max).unwrap_or(usize::MAX);
+    zstd::bulk::decompress(zstd, capacity)
+        .map_err(|error| Trouble::Refused(format!("{what}: {error}")))
+}
+
 /// A tree that came inside the job.
 pub(super) fn decode_inline(zstd: &[u8], wanted: Digest) -> Result<Tree, Trouble> {
-    let capacity = usize::try_from(TREE_BYTES_MAX).unwrap_or(usize::MAX);
-    let bytes = zstd::bulk::decompress(zstd, capacity)
-        .map_err(|error| Trouble::Refused(format!("input tree: {error}")))?;
+    let bytes = open_inline("input tree", zstd, TREE_BYTES_MAX)?;
     let found = Digest::of(&bytes);
     if found != wanted {
         return Err(Trouble::Refused(format!(

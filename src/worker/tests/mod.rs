@@ -310,6 +310,7 @@ impl Recipe {
                 job,
                 action,
                 inputs_zstd: Some(Compressed::new(&encoded).zstd),
+                source_zstd: None,
                 references: Digest::of(&wire::encode(&self.references)),
                 deadline_unix_ms: u64::MAX,
                 interactive: false,
