@@ -2,7 +2,7 @@
 //! name stands there. A folder is remembered once, not once for each command that looks into it.
 
 use std::collections::{BTreeSet, HashMap};
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -17,15 +17,28 @@ const NAMES_MAX: usize = 2_000_000;
 /// How far the clock of time stamps lags behind: a few ticks of the kernel's timer.
 const CLOCK_LAG_NS: i64 = 20_000_000;
 
+/// Bytes that a name takes in a folder's own file, roughly: its size tells how many there are.
+const NAME_BYTES: u64 = 32;
+
 /// A folder at one moment.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Moment {
-    /// The folder's stamp, taken before its names were read.
+    /// The folder's stamp, taken before its names were looked at.
     stamp: Stamp,
     /// Whether the stamp was old enough then to prove that nothing was added since.
     settled: bool,
-    /// Names that appear later have a higher number.
-    number: u64,
+    /// When the folder changed last, seen after its names were looked at, Unix time in ns.
+    changed_ns: i64,
+    present: Present,
+}
+
+/// Which names stood there.
+#[derive(Clone, Debug)]
+enum Present {
+    /// Those that the table has had since this number or an earlier one.
+    Listed(u64),
+    /// Of the names that were asked for, these.
+    Asked(Box<[OsString]>),
 }
 
 impl Moment {
@@ -37,7 +50,7 @@ impl Moment {
     /// Whether the folder may have changed at or after this time (Unix time in ns): file systems
     /// take the time from a clock that lags a little.
     pub(super) fn may_be_younger_than(&self, time_ns: i64) -> bool {
-        self.stamp.mtime_ns.saturating_add(CLOCK_LAG_NS) >= time_ns
+        self.changed_ns.saturating_add(CLOCK_LAG_NS) >= time_ns
     }
 }
 
@@ -62,38 +75,57 @@ struct Folder {
 }
 
 impl Folders {
-    /// What `folder` is like now.
+    /// What `folder` is like now, as far as `names` matter.
     ///
     /// # Errors
     /// When it cannot be read.
-    pub(super) fn look(&self, folder: &Path) -> io::Result<Moment> {
-        let known = self.lock().folders.get(folder).map(|known| known.moment);
+    pub(super) fn look(&self, folder: &Path, names: &BTreeSet<OsString>) -> io::Result<Moment> {
+        let known = self.lock().folders.get(folder).map(|known| known.moment.clone());
         if let Some(moment) = known.filter(|moment| moment.holds(folder)) {
             return Ok(moment);
         }
-        let stamp = stamp(folder)?;
-        let names: io::Result<Vec<OsString>> =
-            std::fs::read_dir(folder)?.map(|entry| entry.map(|entry| entry.file_name())).collect();
-        Ok(self.lock().note(folder, stamp, names?))
+        let before = stamp(folder)?;
+        // Of a large folder that changes with every compile, few names matter.
+        let listed = if names.len() as u64 * NAME_BYTES < before.size {
+            let stands = |name: &&OsString| folder.join(name).symlink_metadata().is_ok();
+            Err(names.iter().filter(stands).cloned().collect())
+        } else {
+            let names = std::fs::read_dir(folder)?.map(|entry| entry.map(|it| it.file_name()));
+            Ok(names.collect::<io::Result<Vec<OsString>>>()?)
+        };
+        let mut moment = Moment {
+            stamp: before,
+            settled: before.is_settled(now_ns()),
+            changed_ns: stamp(folder)?.mtime_ns,
+            present: Present::Asked(Box::default()),
+        };
+        match listed {
+            Ok(names) => self.lock().note(folder, &mut moment, names),
+            Err(asked) => moment.present = Present::Asked(asked),
+        }
+        Ok(moment)
     }
 
-    /// Those of `names` that stand in `folder`, as it was seen last, and came after `moment`.
-    pub(super) fn came_since<'n>(
+    /// Those of `names` that stand in `folder` as it is `now`.
+    pub(super) fn present<'n>(
         &self,
         folder: &Path,
-        moment: Option<&Moment>,
+        now: &Moment,
         names: &'n BTreeSet<OsString>,
-    ) -> Vec<&'n OsStr> {
+    ) -> Vec<&'n OsString> {
         let table = self.lock();
-        let Some(known) = table.folders.get(folder) else {
-            return names.iter().map(OsString::as_os_str).collect();
-        };
-        let since = moment.map_or(0, |moment| moment.number);
-        if known.moment.number <= since {
-            return Vec::new();
-        }
-        let came = |name: &&OsString| known.names.get(*name).is_some_and(|seen| *seen > since);
-        names.iter().filter(came).map(OsString::as_os_str).collect()
+        names.iter().filter(|name| table.has(folder, now, name)).collect()
+    }
+
+    /// Whether one of `names` stands in `folder` as it is `now`, and did not at the moment `then`.
+    pub(super) fn came(
+        &self,
+        folder: &Path,
+        [then, now]: [&Moment; 2],
+        names: &BTreeSet<OsString>,
+    ) -> bool {
+        let table = self.lock();
+        names.iter().any(|name| table.has(folder, now, name) && !table.has(folder, then, name))
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Table> {
@@ -102,22 +134,35 @@ impl Folders {
 }
 
 impl Table {
-    fn note(&mut self, folder: &Path, stamp: Stamp, present: Vec<OsString>) -> Moment {
+    /// Whether `name` stood in `folder` at that moment; a name that the table does not know any
+    /// more did not.
+    fn has(&self, folder: &Path, moment: &Moment, name: &OsString) -> bool {
+        match &moment.present {
+            Present::Asked(names) => names.contains(name),
+            Present::Listed(number) => {
+                let since = self.folders.get(folder).and_then(|known| known.names.get(name));
+                since.is_some_and(|since| since <= number)
+            }
+        }
+    }
+
+    /// Takes down what stands in `folder` at that moment.
+    fn note(&mut self, folder: &Path, moment: &mut Moment, present: Vec<OsString>) {
         if self.folders.len() >= FOLDERS_MAX || self.names >= NAMES_MAX {
             self.folders.clear();
             self.names = 0;
         }
         self.clock += 1;
         let number = self.clock;
+        moment.present = Present::Listed(number);
         let old = self.folders.remove(folder).map(|old| old.names).unwrap_or_default();
         self.names = self.names - old.len() + present.len();
         let names = present.into_iter().map(|name| {
             let since = old.get(&name).copied().unwrap_or(number);
             (name, since)
         });
-        let moment = Moment { stamp, settled: stamp.is_settled(now_ns()), number };
-        self.folders.insert(folder.to_owned(), Folder { moment, names: names.collect() });
-        moment
+        let names = names.collect();
+        self.folders.insert(folder.to_owned(), Folder { moment: moment.clone(), names });
     }
 }
 
@@ -136,32 +181,51 @@ pub(super) fn now_ns() -> i64 {
 mod tests {
     use super::*;
 
-    #[test]
-    fn names_are_new_once() {
+    /// Writes, removes and looks; the same for folders that are listed and those that are asked.
+    fn names_are_new_once(names: &BTreeSet<OsString>) {
         let root = tempfile::tempdir().unwrap();
-        let folder = root.path();
-        let (folders, names) = (Folders::default(), BTreeSet::from(["a".into(), "b".into()]));
+        let (folder, folders) = (root.path(), Folders::default());
+        let look = || folders.look(folder, names).unwrap();
+        let came = |then: &Moment, now: &Moment| folders.came(folder, [then, now], names);
         std::fs::write(folder.join("a"), "").unwrap();
-        let first = folders.look(folder).unwrap();
-        assert_eq!(folders.came_since(folder, None, &names), ["a"]);
-        assert!(folders.came_since(folder, Some(&first), &names).is_empty());
+        let first = look();
+        assert_eq!(folders.present(folder, &first, names), ["a"]);
+        assert!(!came(&first, &look()));
 
-        std::fs::write(folder.join("b"), "").unwrap();
         std::fs::write(folder.join("c"), "").unwrap();
-        let second = folders.look(folder).unwrap();
-        assert_eq!(folders.came_since(folder, Some(&first), &names), ["b"]);
-
-        // What goes and comes again is new again.
-        std::fs::remove_file(folder.join("a")).unwrap();
-        folders.look(folder).unwrap();
-        std::fs::write(folder.join("a"), "").unwrap();
-        folders.look(folder).unwrap();
-        assert_eq!(folders.came_since(folder, Some(&second), &names), ["a"]);
+        let second = look();
+        assert!(!came(&first, &second));
+        std::fs::write(folder.join("b"), "").unwrap();
+        let third = look();
+        assert!(came(&first, &third) && came(&second, &third));
+        assert_eq!(folders.present(folder, &third, names), ["a", "b"]);
     }
 
     #[test]
-    fn of_an_unknown_folder_nothing_is_believed() {
-        let names = BTreeSet::from(["a".into()]);
-        assert_eq!(Folders::default().came_since(Path::new("/none"), None, &names), ["a"]);
+    fn names_are_new_once_where_few_are_asked_for() {
+        names_are_new_once(&BTreeSet::from(["a".into(), "b".into()]));
+    }
+
+    #[test]
+    fn names_are_new_once_where_all_are_listed() {
+        let more = (0..1_000).map(|number| OsString::from(format!("n{number}")));
+        names_are_new_once(&more.chain(["a".into(), "b".into()]).collect());
+    }
+
+    #[test]
+    fn a_folder_may_be_listed_after_it_was_asked_and_the_other_way_round() {
+        let root = tempfile::tempdir().unwrap();
+        let (folder, folders) = (root.path(), Folders::default());
+        let few = BTreeSet::from([OsString::from("a")]);
+        let many: BTreeSet<OsString> =
+            (0..1_000).map(|n| format!("n{n}").into()).chain(["a".into()]).collect();
+        let asked = folders.look(folder, &few).unwrap();
+        let listed = folders.look(folder, &many).unwrap();
+        assert!(!folders.came(folder, [&asked, &listed], &few));
+        std::fs::write(folder.join("a"), "").unwrap();
+        let now = folders.look(folder, &few).unwrap();
+        assert!(folders.came(folder, [&listed, &now], &few));
+        let now = folders.look(folder, &many).unwrap();
+        assert!(folders.came(folder, [&asked, &now], &few));
     }
 }

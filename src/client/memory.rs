@@ -32,7 +32,7 @@ impl Lookout {
     /// the folder is young and holds a name that matters but was not found.
     fn is_in_doubt(&self, folders: &Folders, folder: &Path, moment: &Moment) -> bool {
         moment.may_be_younger_than(self.began_ns)
-            && folders.came_since(folder, None, &self.names).into_iter().any(|name| {
+            && folders.present(folder, moment, &self.names).into_iter().any(|name| {
                 let path = folder.join(name);
                 !self.files.contains(&path) && !path.is_dir()
             })
@@ -103,7 +103,7 @@ impl Memory {
         let listed: std::io::Result<Vec<_>> = lookout
             .folders
             .iter()
-            .map(|folder| Ok((folder.clone(), self.folders.look(folder)?)))
+            .map(|folder| Ok((folder.clone(), self.folders.look(folder, &lookout.names)?)))
             .collect();
         let Ok(folders) = listed else { return };
         let doubtful = |(folder, moment): &(PathBuf, Moment)| {
@@ -144,8 +144,8 @@ impl Memory {
         if moment.holds(folder) {
             return true;
         }
-        let Ok(now) = self.folders.look(folder) else { return false };
-        if !self.folders.came_since(folder, Some(moment), names).is_empty() {
+        let Ok(now) = self.folders.look(folder, names) else { return false };
+        if self.folders.came(folder, [moment, &now], names) {
             return false;
         }
         *moment = now;

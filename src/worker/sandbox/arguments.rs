@@ -127,8 +127,7 @@ mod tests {
         let wanted = "--unshare-user --disable-userns --unshare-ipc --unshare-pid --unshare-net \
             --unshare-uts --unshare-cgroup-try --hostname jetcc --die-with-parent --new-session \
             --cap-drop ALL --clearenv --ro-bind /b/j/root / --dev-bind /dev/null /dev/null \
-            --dev-bind /dev/zero /dev/zero --dev-bind /dev/full /dev/full --dev-bind /dev/random \
-            /dev/random --dev-bind /dev/urandom /dev/urandom --bind /b/j/0 /w --ro-bind \
+            --dev-bind /dev/urandom /dev/urandom --bind /b/j/0 /w --ro-bind \
             /b/j/root/w/i /w/i --setenv LANG C --proc /proc --remount-ro /proc \
             --chdir /w";
         let named = format!("{wanted} -- cc -c --argv0");

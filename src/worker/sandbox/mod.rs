@@ -41,7 +41,7 @@ use super::layout::Start;
 use super::settings::Settings;
 
 /// Devices that a compiler sees.
-pub(super) const DEVICES: [&str; 5] = ["null", "zero", "full", "random", "urandom"];
+pub(super) const DEVICES: [&str; 2] = ["null", "urandom"];
 /// bubblewrap reports a death by signal `n` as exit code 128 + `n`, like a shell.
 const SIGNAL_BASE: u8 = 128;
 /// Signals of Linux that are not real-time ones.
