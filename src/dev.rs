@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 
+use crate::client::wrapper::own_executable;
 use crate::config::Environment;
 use crate::exec::{self, Service};
 use crate::queue::server_config::Place;
@@ -72,7 +73,7 @@ impl Farm {
             )?,
         };
         let folder = tempfile::Builder::new().prefix("jetcc-dev-").tempdir()?;
-        let own = std::env::current_exe()?;
+        let own = own_executable()?;
         let mut farm = Self { folder, own, variables: BTreeMap::new(), services: Vec::new() };
         farm.start_server(&server).await?;
         farm.start_role("scheduler", "scheduler", &[])?;

@@ -10,8 +10,11 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use rustix::fs::{Mode, OFlags, open};
-use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process_group, setrlimit};
+use rustix::process::{
+    Pid, Resource, Rlimit, Signal, getrlimit, kill_process, kill_process_group, setrlimit,
+};
 use tokio::io::{AsyncRead, AsyncReadExt as _};
+use tokio::signal::unix::{SignalKind, signal};
 
 /// How often a start is tried again when the program's file is still open for writing elsewhere.
 const BUSY_RETRIES: u32 = 10;
@@ -317,7 +320,8 @@ impl Service {
     }
 }
 
-/// Runs `program` in the foreground, with our streams and these variables over ours.
+/// Runs `program` in the foreground, with our streams and these variables over ours. It is told
+/// when we are told to end, and we wait for it all the same; an interrupt reaches it by itself.
 ///
 /// # Errors
 /// When it cannot be started.
@@ -329,7 +333,24 @@ pub async fn foreground(
 ) -> io::Result<std::process::ExitStatus> {
     let mut command = std::process::Command::new(program);
     command.args(arguments).envs(environment);
-    tokio::process::Command::from(command).status().await
+    let [mut term, mut hang_up, mut interrupt] = [
+        signal(SignalKind::terminate())?,
+        signal(SignalKind::hangup())?,
+        signal(SignalKind::interrupt())?,
+    ];
+    let mut child = tokio::process::Command::from(command).spawn()?;
+    loop {
+        let told = tokio::select! {
+            ended = child.wait() => return ended,
+            _ = term.recv() => Signal::TERM,
+            _ = hang_up.recv() => Signal::HUP,
+            _ = interrupt.recv() => continue,
+        };
+        if let Some(id) = child.id().and_then(|id| Pid::from_raw(id.cast_signed())) {
+            // It may have ended just now.
+            let _ = kill_process(id, told);
+        }
+    }
 }
 
 /// Turns this process into `program`; returns only if that failed.
