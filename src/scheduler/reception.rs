@@ -141,7 +141,7 @@ async fn admit(office: &Office, client: &ClientId, submit: Submit) -> SubmitRepl
         client: client.clone(),
         tenant: tenant.clone(),
         proof: proof.clone(),
-        published_unix_ms: now,
+        published_unix_ms: unix_ms(),
         submit,
     };
     match office.desk.enqueue(&job, lane).await {
