@@ -28,11 +28,15 @@ async fn a_store_that_becomes_full() {
     let disk = TinyDisk::new(512 << 20);
     let url = format!("file://{}", disk.path().display());
     let farm = Farm::builder().store(&url).start().await;
-    let project = Project::new(&many_sources(3));
+    let mut project = Project::new(&many_sources(3));
+    project.write("new.h", b"int fresh;\n");
+    project.write("f2.c", b"#include \"new.h\"\n");
     assert_eq!(project.same(&farm, &["gcc -c f0.c"]).await, 1);
     let full = fs::write(disk.path().join("filler"), vec![0; 512 << 20]);
     assert!(full.is_err(), "the disk is not full");
-    assert_eq!(project.same(&farm, &["gcc -c f1.c"]).await, 0);
+    // The source travels inside the job and the object inside the result; a new header needs room.
+    assert_eq!(project.same(&farm, &["gcc -c f1.c"]).await, 1);
+    assert_eq!(project.same(&farm, &["gcc -c f2.c"]).await, 0);
     assert_eq!(farm.stats().await.local_for("store"), 1);
     fs::remove_file(disk.path().join("filler")).unwrap();
     farm.finish().await;
