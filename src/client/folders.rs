@@ -16,7 +16,6 @@ const FOLDERS_MAX: usize = 50_000;
 const NAMES_MAX: usize = 2_000_000;
 /// How far the clock of time stamps lags behind: a few ticks of the kernel's timer.
 const CLOCK_LAG_NS: i64 = 20_000_000;
-
 /// Bytes that a name takes in a folder's own file, roughly: its size tells how many there are.
 const NAME_BYTES: u64 = 32;
 
@@ -81,29 +80,32 @@ impl Folders {
     /// When it cannot be read.
     pub(super) fn look(&self, folder: &Path, names: &BTreeSet<OsString>) -> io::Result<Moment> {
         let known = self.lock().folders.get(folder).map(|known| known.moment.clone());
-        if let Some(moment) = known.filter(|moment| moment.holds(folder)) {
-            return Ok(moment);
+        if let Some(moment) = known.as_ref().filter(|moment| moment.holds(folder)) {
+            return Ok(moment.clone());
         }
         let before = stamp(folder)?;
         // Of a large folder that changes with every compile, few names matter.
-        let listed = if names.len() as u64 * NAME_BYTES < before.size {
-            let stands = |name: &&OsString| folder.join(name).symlink_metadata().is_ok();
-            Err(names.iter().filter(stands).cloned().collect())
+        let listed = if known.is_some() && names.len() as u64 * NAME_BYTES < before.size {
+            None
         } else {
-            let names = std::fs::read_dir(folder)?.map(|entry| entry.map(|it| it.file_name()));
-            Ok(names.collect::<io::Result<Vec<OsString>>>()?)
+            let entries = std::fs::read_dir(folder)?.map(|entry| entry.map(|it| it.file_name()));
+            Some(entries.collect::<io::Result<Vec<OsString>>>()?)
         };
-        let mut moment = Moment {
+        let stands = |name: &&OsString| folder.join(name).symlink_metadata().is_ok();
+        let asked = match &listed {
+            Some(_) => Box::default(),
+            None => names.iter().filter(stands).cloned().collect(),
+        };
+        let moment = Moment {
             stamp: before,
             settled: before.is_settled(now_ns()),
             changed_ns: stamp(folder)?.mtime_ns,
-            present: Present::Asked(Box::default()),
+            present: Present::Asked(asked),
         };
-        match listed {
-            Ok(names) => self.lock().note(folder, &mut moment, names),
-            Err(asked) => moment.present = Present::Asked(asked),
-        }
-        Ok(moment)
+        Ok(match listed {
+            Some(names) => self.lock().note(folder, moment, names),
+            None => moment,
+        })
     }
 
     /// Those of `names` that stand in `folder` as it is `now`.
@@ -146,23 +148,24 @@ impl Table {
         }
     }
 
-    /// Takes down what stands in `folder` at that moment.
-    fn note(&mut self, folder: &Path, moment: &mut Moment, present: Vec<OsString>) {
+    /// Takes down what stands in `folder`, and gives the moment its number.
+    fn note(&mut self, folder: &Path, moment: Moment, present: Vec<OsString>) -> Moment {
         if self.folders.len() >= FOLDERS_MAX || self.names >= NAMES_MAX {
             self.folders.clear();
             self.names = 0;
         }
         self.clock += 1;
         let number = self.clock;
-        moment.present = Present::Listed(number);
+        let moment = Moment { present: Present::Listed(number), ..moment };
         let old = self.folders.remove(folder).map(|old| old.names).unwrap_or_default();
         self.names = self.names - old.len() + present.len();
         let names = present.into_iter().map(|name| {
             let since = old.get(&name).copied().unwrap_or(number);
             (name, since)
         });
-        let names = names.collect();
-        self.folders.insert(folder.to_owned(), Folder { moment: moment.clone(), names });
+        let known = Folder { moment: moment.clone(), names: names.collect() };
+        self.folders.insert(folder.to_owned(), known);
+        moment
     }
 }
 
@@ -219,8 +222,13 @@ mod tests {
         let few = BTreeSet::from([OsString::from("a")]);
         let many: BTreeSet<OsString> =
             (0..1_000).map(|n| format!("n{n}").into()).chain(["a".into()]).collect();
+        let known = folders.look(folder, &few).unwrap();
+        assert!(matches!(known.present, Present::Listed(_)));
+        std::fs::write(folder.join("other"), "").unwrap();
         let asked = folders.look(folder, &few).unwrap();
+        assert!(matches!(asked.present, Present::Asked(_)));
         let listed = folders.look(folder, &many).unwrap();
+        assert!(matches!(listed.present, Present::Listed(_)));
         assert!(!folders.came(folder, [&asked, &listed], &few));
         std::fs::write(folder.join("a"), "").unwrap();
         let now = folders.look(folder, &few).unwrap();
