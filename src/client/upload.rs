@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -97,7 +97,10 @@ impl Uploads {
 
     /// Whether the store is known to hold `name`.
     pub fn knows(&self, name: (BlobClass, Digest)) -> bool {
-        self.flight(name).get().is_some()
+        let table = self.lock();
+        table
+            .get(&name)
+            .is_some_and(|flight| flight.get().is_some_and(|since| is_fresh(name.0, *since)))
     }
 
     /// Remembers that the store holds `names`.
@@ -110,7 +113,7 @@ impl Uploads {
 
     /// Forgets that the store holds `names`: a worker did not find them.
     pub fn forget(&self, names: &[(BlobClass, Digest)]) {
-        let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut table = self.lock();
         for name in names {
             table.remove(name);
         }
@@ -143,20 +146,29 @@ impl Uploads {
 
     /// The upload of `name`, under way, done, or to be begun.
     fn flight(&self, name: (BlobClass, Digest)) -> Flight {
-        let known = match name.0 {
-            BlobClass::Toolchain => TOOLCHAIN_KNOWN,
-            BlobClass::Input | BlobClass::Output => INPUT_KNOWN,
-        };
-        let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut table = self.lock();
         if table.len() >= KNOWN_MAX {
             table.clear();
         }
         let flight = table.entry(name).or_default();
-        if flight.get().is_some_and(|since| since.elapsed() > known) {
+        if flight.get().is_some_and(|since| !is_fresh(name.0, *since)) {
             *flight = Flight::default();
         }
         flight.clone()
     }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<(BlobClass, Digest), Flight>> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether the store still holds what it was given at that moment.
+fn is_fresh(class: BlobClass, since: Instant) -> bool {
+    let known = match class {
+        BlobClass::Toolchain => TOOLCHAIN_KNOWN,
+        BlobClass::Input | BlobClass::Output => INPUT_KNOWN,
+    };
+    since.elapsed() <= known
 }
 
 async fn read(digest: Digest, source: &Source) -> Result<Bytes, LocalReason> {
