@@ -58,15 +58,14 @@ pub(super) fn client_blob_services() -> Vec<String> {
     ]
 }
 
-/// Subjects of the farm's account that workers reach, beside its queue: they answer for their jobs,
-/// read all blobs, write outputs and keep their entry in the registry.
+/// Subjects of the farm's account that every worker reaches: they answer for their jobs, read all
+/// blobs and write outputs.
 pub(super) fn worker_services() -> Vec<String> {
     let mut services = vec![
         format!("$JS.ACK.{}.>", subjects::JOBS),
         format!("$JS.ACK.*.*.{}.>", subjects::JOBS),
         subjects::RESULTS_OF_ALL.to_owned(),
         subjects::blob_filter(BlobClass::Output),
-        format!("$KV.{}.*", subjects::WORKERS),
     ];
     for class in [BlobClass::Input, BlobClass::Output, BlobClass::Toolchain] {
         let stream = subjects::blob_stream(class);
@@ -78,13 +77,12 @@ pub(super) fn worker_services() -> Vec<String> {
 /// Rights of a worker that serves `pools`.
 pub fn worker(id: &WorkerId, pools: &[Pool]) -> Permissions {
     let mut publish = vec![subjects::PROGRESS_OF_ALL.to_owned(), subjects::worker_key(id)];
-    let registry = format!("$KV.{}.*", subjects::WORKERS);
-    publish.extend(worker_services().into_iter().filter(|service| *service != registry));
+    publish.extend(worker_services());
     for pool in pools {
         for lane in Lane::ALL {
             for order in [Order::RoundRobin, Order::ByPriority] {
                 let consumer = subjects::lane_consumer(pool, lane, order);
-                publish.push(format!("$JS.API.CONSUMER.MSG.NEXT.JOBS.{consumer}"));
+                publish.push(subjects::pull(&consumer));
             }
         }
     }

@@ -274,7 +274,7 @@ impl Puller {
         self.requests += 1;
         let order = streams::order(&self.connection);
         let consumer = subjects::lane_consumer(&self.pool, lane, order);
-        let subject = format!("$JS.API.CONSUMER.MSG.NEXT.{}.{consumer}", subjects::JOBS);
+        let subject = subjects::pull(&consumer);
         let group = match order {
             Order::ByPriority => format!(",\"group\":\"{}\"", subjects::PULL_GROUP),
             Order::RoundRobin => String::new(),

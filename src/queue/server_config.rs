@@ -118,14 +118,13 @@ enum Kind {
 
 /// Everything that crosses the border of an account.
 fn shares() -> Vec<Share> {
-    let pulls = format!("$JS.API.CONSUMER.MSG.NEXT.{}.*", subjects::JOBS);
     let mut shares = Shares::default();
     shares.add(FARM_ACCOUNT, CLIENT_ACCOUNT, Kind::SignedService, subjects::CLIENT_REQUESTS);
-    shares.add(FARM_ACCOUNT, WORKER_ACCOUNT, Kind::Pulls, &pulls);
+    shares.add(FARM_ACCOUNT, WORKER_ACCOUNT, Kind::Pulls, &subjects::pull("*"));
     for service in client_blob_services() {
         shares.add(FARM_ACCOUNT, CLIENT_ACCOUNT, Kind::Service, &service);
     }
-    for service in worker_services() {
+    for service in worker_services().into_iter().chain([subjects::worker_keys()]) {
         shares.add(FARM_ACCOUNT, WORKER_ACCOUNT, Kind::Service, &service);
     }
     shares.add(FARM_ACCOUNT, WORKER_ACCOUNT, Kind::Stream, subjects::CANCELLATIONS);

@@ -97,6 +97,11 @@ pub fn lane_consumer(pool: &Pool, lane: Lane, prioritized: Order) -> String {
     }
 }
 
+/// Where a worker asks `consumer` for its next job; `*` is every consumer.
+pub fn pull(consumer: &str) -> String {
+    format!("$JS.API.CONSUMER.MSG.NEXT.{JOBS}.{consumer}")
+}
+
 /// How the server chooses among waiting pulls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
@@ -139,6 +144,11 @@ pub fn parse_result_client(subject: &str) -> Option<ClientId> {
 /// Tells workers to stop working on `job`.
 pub fn cancel(job: JobId) -> String {
     format!("farm.cancel.{job}")
+}
+
+/// Every worker's entry in the registry.
+pub fn worker_keys() -> String {
+    format!("$KV.{WORKERS}.*")
 }
 
 /// A worker's entry in the registry.
