@@ -226,7 +226,7 @@ mod tests {
             assert!(!facts("").timestamp_macro, "{text}");
         }
         assert!(scan_facts(b"C(a##b)\nC(__has, _include)(<a.h>)").unresolved_include_test);
-        let ordinary = b"#include <a>\n#include_next <b>\n#if __has_include(<c>)\na##b TIME has";
+        let ordinary = b"#include <a>\n#include_next <b>\n#if __has_include(<c>)\na##b TIME __has_";
         let facts = scan_facts(ordinary);
         assert!(!facts.unresolved_include_test && !facts.timestamp_macro);
     }

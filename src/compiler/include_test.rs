@@ -16,6 +16,11 @@ const TESTS_MAX: usize = 1_000;
 /// What the name of a test holds, and that of a macro that may stand for it.
 const STEMS: [&str; 2] = ["has_include", "HAS_INCLUDE"];
 
+/// Whether a word, or any other text, may be or hold the name of a test.
+pub(super) fn may_name_test(text: &[u8]) -> bool {
+    STEMS.iter().any(|stem| memmem::find(text, stem.as_bytes()).is_some())
+}
+
 /// Adds the include tests in `bytes` to `facts`.
 pub(super) fn collect(bytes: &[u8], facts: &mut FileFacts) {
     for at in STEMS.iter().flat_map(|stem| memmem::find_iter(bytes, stem)) {
@@ -119,8 +124,7 @@ impl<'a> Definition<'a> {
 
     /// Whether every use of it is found by its name, and understood.
     fn is_alias(&self, next: bool) -> bool {
-        STEMS.iter().any(|stem| memmem::find(self.name, stem.as_bytes()).is_some())
-            && asks_for_next(self.name) == next
+        may_name_test(self.name) && asks_for_next(self.name) == next
     }
 
     /// Whether it hands its argument to the test.
@@ -244,6 +248,8 @@ mod tests {
             "#endif /* no */ /* __has_include */",
             " * uses __has_include(X)",
             "my_has_include(X)",
+            "my__has_include(X)",
+            "__has_include_foo(X)",
             "#if MY_HAS_INCLUDE && MY_HAS_INCLUDE_STDINT",
             "#define MY_HAS_INCLUDE(x) 0",
             "/* tells about __has_include */",

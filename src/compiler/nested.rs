@@ -2,6 +2,7 @@
 //! `-mllvm`. Only what is known to name no file passes; everything else stays at home.
 
 use super::facts::scan_facts;
+use super::include_test::may_name_test;
 use crate::job::LocalReason;
 
 /// Assembler options without a value that write and read nothing.
@@ -112,15 +113,11 @@ pub(super) fn define(definition: &str) -> Result<(), LocalReason> {
         Err(LocalReason::TimeMacro(format!("-D{definition}")))
     } else if facts.assembler_include {
         Err(LocalReason::AssemblerInclude(format!("-D{definition}")))
-    } else if asks_for_files(value) {
+    } else if may_name_test(value.as_bytes()) || value.contains("__has_embed") {
         Err(LocalReason::UnresolvedIncludeTest(format!("-D{definition}")))
     } else {
         Ok(())
     }
-}
-
-fn asks_for_files(value: &str) -> bool {
-    ["has_include", "HAS_INCLUDE", "has_embed"].iter().any(|stem| value.contains(stem))
 }
 
 /// Whether the value after `=` looks like the name of a file: it has a slash, or a dot before a
