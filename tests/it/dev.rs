@@ -9,14 +9,15 @@ use rustix::process::Signal;
 
 use crate::harness::farm::JETCC;
 use crate::harness::members::{Member, Variables};
-use crate::harness::processes;
 use crate::harness::wait::until;
+use crate::harness::{nats, processes};
 
 const DEADLINE: Duration = Duration::from_secs(120);
 const STANDS: &str = "its files are in ";
 
 fn variables(folder: &Path) -> Variables {
-    let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join("build/tools/bin");
+    let server = nats::program();
+    let tools = server.parent().unwrap();
     let path = Environment::capture().text("PATH").unwrap();
     [
         ("PATH", format!("{}:{path}", tools.display())),

@@ -7,7 +7,7 @@ use crate::harness::attacker::Attacker;
 use crate::harness::farm::{Farm, worker_token};
 use crate::harness::project::Project;
 
-/// The name of the attacker, and that of its victim.
+/// The attacker's name.
 const MALLORY: &str = "mallory";
 /// Unix time at which tokens of these tests end.
 const FAR: u64 = 4_000_000_000;
@@ -100,6 +100,30 @@ async fn an_honest_compile(farm: &Farm, name: &str) {
     assert_eq!(project.same(farm, &[&format!("gcc -c {source}")]).await, 1);
 }
 
+/// Stores a blob of its own of `class`, and reads it and asks `questions` with a forged address for
+/// each answer: nothing changes, and nothing comes back but what was asked honestly.
+async fn mallory_forges_replies(
+    farm: &Farm,
+    mallory: &mut Attacker,
+    class: &str,
+    questions: &[&str],
+) {
+    let stream = format!("BLOBS_{}", class.to_uppercase());
+    let blob = format!("blobs.{class}.{}.0", Digest::of(b"evil"));
+    let kept = mallory.answer(&blob, b"evil").await;
+    assert!(kept.contains(&stream), "{kept}");
+    let before = state(farm);
+    let read = format!("$JS.API.DIRECT.GET.{stream}.{blob}");
+    for target in reflections() {
+        for question in questions.iter().copied().chain([read.as_str()]) {
+            mallory.ask(question, &target, b"").await;
+        }
+    }
+    assert_eq!(mallory.answer(&read, b"").await, "evil");
+    mallory.hears_nothing().await;
+    assert_eq!(state(farm), before);
+}
+
 #[tokio::test]
 async fn a_client_reaches_nothing_but_its_own() {
     let farm = Farm::builder().start().await;
@@ -125,19 +149,7 @@ async fn a_client_reaches_nothing_but_its_own() {
     mallory.is_deaf_to(&["progress.alice.*", "progress.>", "farm.cancel.*"]).await;
     assert_eq!(state(&farm), before);
 
-    // A blob of its own, read with a forged address for the answer.
-    let blob = format!("blobs.in.{}.0", Digest::of(b"evil"));
-    let kept = mallory.answer(&blob, b"evil").await;
-    assert!(kept.contains("BLOBS_IN"), "{kept}");
-    let before = state(&farm);
-    let read = format!("$JS.API.DIRECT.GET.BLOBS_IN.{blob}");
-    for target in reflections() {
-        mallory.ask(&read, &target, b"").await;
-        mallory.ask("farm.c.mallory.status", &target, b"").await;
-    }
-    assert_eq!(mallory.answer(&read, b"").await, "evil");
-    mallory.hears_nothing().await;
-    assert_eq!(state(&farm), before);
+    mallory_forges_replies(&farm, &mut mallory, "in", &["farm.c.mallory.status"]).await;
     an_honest_compile(&farm, "after").await;
     farm.finish().await;
 }
@@ -161,17 +173,7 @@ async fn a_worker_reaches_nothing_but_its_jobs() {
     mallory.is_deaf_to(&["progress.>", "results.mallory.*", "farm.c.*.*"]).await;
     assert_eq!(state(&farm), before);
 
-    let blob = format!("blobs.out.{}.0", Digest::of(b"evil"));
-    let kept = mallory.answer(&blob, b"evil").await;
-    assert!(kept.contains("BLOBS_OUT"), "{kept}");
-    let before = state(&farm);
-    let read = format!("$JS.API.DIRECT.GET.BLOBS_OUT.{blob}");
-    for target in reflections() {
-        mallory.ask(&read, &target, b"").await;
-    }
-    assert_eq!(mallory.answer(&read, b"").await, "evil");
-    mallory.hears_nothing().await;
-    assert_eq!(state(&farm), before);
+    mallory_forges_replies(&farm, &mut mallory, "out", &[]).await;
     an_honest_compile(&farm, "after").await;
     farm.finish().await;
 }

@@ -196,6 +196,26 @@ async fn a_toolchain_is_proved_once_for_all_who_wait() {
 }
 
 #[tokio::test]
+async fn a_source_may_come_inside_the_job() {
+    let bench = Bench::open().await;
+    let job = Recipe::script("cat $0 > $1").await;
+    bench.put_toolchain(&job).await;
+    let message = job.message();
+    let with_inside = |source: &[u8]| {
+        let mut message = message.clone();
+        message.submit.source_zstd = Some(Compressed::new(source).zstd);
+        message
+    };
+    let (end, _) = bench.execute(&with_inside(b"cat $0 > $1")).await;
+    assert!(matches!(end, JobEnd::Done(outcome) if outcome.exit == Exit::Code(0)));
+    for strange in [with_inside(b"something else"), with_inside(&vec![0; (1 << 20) + 1])] {
+        let (end, _) = bench.execute(&strange).await;
+        assert!(matches!(end, JobEnd::Undone(Trouble::Refused(_))), "{end:?}");
+    }
+    bench.is_clean().await;
+}
+
+#[tokio::test]
 async fn an_evicted_file_is_fetched_again() {
     let bench = Bench::open().await;
     let job = Recipe::script("cat h.h > $1").await;

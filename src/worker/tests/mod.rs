@@ -75,11 +75,15 @@ impl Bench {
 
     /// Uploads everything that `recipe` needs.
     async fn message(&self, recipe: &Recipe) -> JobMessage {
-        self.put_all(BlobClass::Toolchain, &recipe.toolchain).await;
+        self.put_toolchain(recipe).await;
         self.put_all(BlobClass::Input, &recipe.inputs).await;
+        recipe.message()
+    }
+
+    async fn put_toolchain(&self, recipe: &Recipe) {
+        self.put_all(BlobClass::Toolchain, &recipe.toolchain).await;
         self.put(BlobClass::Toolchain, &recipe.toolchain.tree.encode()).await;
         self.put(BlobClass::Toolchain, &wire::encode(&recipe.references)).await;
-        recipe.message()
     }
 
     async fn run(&self, recipe: &Recipe) -> (JobEnd, StepTimes) {

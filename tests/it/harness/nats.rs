@@ -34,7 +34,8 @@ pub(crate) fn member(folder: &Path) -> Member {
     Member::new("nats-server", program(), arguments, Variables::new(), log)
 }
 
-fn program() -> PathBuf {
+/// The server that tests use: the project's own, else the machine's.
+pub(crate) fn program() -> PathBuf {
     let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("build/tools/bin/nats-server");
     let found = Environment::capture().find_program("nats-server");
     Some(own).filter(|own| own.exists()).or(found).expect("no nats-server\nhint: run `make tools`")
