@@ -68,7 +68,7 @@ const PURE: &[(&str, &[&str])] = &[
 ];
 
 /// The only readers of the environment.
-const ENVIRONMENT_READERS: &[&str] = &["src/config.rs", "src/client/wrapper.rs"];
+const ENVIRONMENT_READERS: &[&str] = &["src/config/environment.rs", "src/client/wrapper.rs"];
 
 /// A broken rule.
 #[derive(Debug, PartialEq)]
@@ -183,7 +183,7 @@ fn check_purity(source: &Source) -> Vec<Finding> {
 }
 
 fn check_environment(source: &Source) -> Vec<Finding> {
-    const WHY: &str = "settings are read in src/config.rs and the compiler's variables in src/client/wrapper.rs; everyone else gets values, so that tests need no environment";
+    const WHY: &str = "settings are read in src/config/ and the compiler's variables in src/client/wrapper.rs; everyone else gets values, so that tests need no environment";
     const READS: [&str; 6] = ["var", "var_os", "vars", "vars_os", "set_var", "remove_var"];
     if ENVIRONMENT_READERS.contains(&source.name.as_str()) {
         return Vec::new();
@@ -390,7 +390,7 @@ mod tests {
     #[test]
     fn settings_see_settings() {
         let text = "use crate::worker::Settings;\nuse crate::worker::execute;\n";
-        assert_eq!(lines(&check_imports(&source("src/config.rs", text))), [2]);
+        assert_eq!(lines(&check_imports(&source("src/config/environment.rs", text))), [2]);
     }
 
     #[test]
@@ -418,7 +418,7 @@ mod tests {
     fn reading_the_environment_is_seen() {
         let text = "fn f() {\n    std::env::var(x);\n    std::env::args();\n}";
         assert_eq!(lines(&check_environment(&source("src/store/mod.rs", text))), [2]);
-        assert_eq!(check_environment(&source("src/config.rs", text)), []);
+        assert_eq!(check_environment(&source("src/config/environment.rs", text)), []);
     }
 
     #[test]

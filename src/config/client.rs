@@ -1,0 +1,32 @@
+//! `config.toml`: settings of a client.
+
+use toml::Table;
+
+use super::environment::Environment;
+use super::file::{ConfigError, Kind, Overrides, deserialize, overlay, read};
+use crate::client::Settings;
+
+pub(super) const CLIENT: Overrides = &[
+    ("JETCC_DIST_SCHEDULER_URL", "dist.scheduler_url", Kind::Text),
+    ("JETCC_DIST_AUTH_TYPE", "dist.auth.type", Kind::Text),
+    ("JETCC_DIST_AUTH_TOKEN", "dist.auth.token", Kind::Text),
+    ("JETCC_DIST_STORE_URL", "dist.store.url", Kind::Text),
+    ("JETCC_DIST_TRUST_REMOTE_FAILURES", "dist.trust_remote_failures", Kind::Switch),
+    ("JETCC_DIST_QUEUE_WAIT_SECONDS_MAX", "dist.queue_wait_seconds_max", Kind::Number),
+    ("JETCC_DIST_JOB_SECONDS_MAX", "dist.job_seconds_max", Kind::Number),
+    ("JETCC_DIST_TOOLCHAIN_WAIT_SECONDS_MAX", "dist.toolchain_wait_seconds_max", Kind::Number),
+    ("JETCC_CACHE_DIR", "cache_dir", Kind::Text),
+    ("JETCC_IDLE_TIMEOUT", "idle_timeout_seconds", Kind::Number),
+    ("JETCC_LOCAL_SLOTS", "local_slots", Kind::Number),
+];
+
+/// Settings of the client's daemon; all defaults when there is no file.
+///
+/// # Errors
+/// [`ConfigError`] naming file and key.
+pub fn client(environment: &Environment) -> Result<Settings, ConfigError> {
+    let path = environment.client_file();
+    let table = path.as_deref().map_or_else(|| Ok(Table::new()), read)?;
+    let path = path.unwrap_or_else(|| "(environment)".into());
+    deserialize(overlay(table, CLIENT, environment)?, &path)
+}

@@ -1,0 +1,145 @@
+//! One file of settings: read it, put the variables over it, and say what is wrong with it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::de::DeserializeOwned;
+use toml::{Table, Value};
+
+use super::Environment;
+
+/// Settings that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("settings `{path}` cannot be read: {source}")]
+    Read {
+        /// Which file.
+        path: PathBuf,
+        /// The system's answer.
+        source: std::io::Error,
+    },
+    /// Not TOML.
+    #[error("settings `{path}` are not TOML: {message}")]
+    Syntax {
+        /// Which file.
+        path: PathBuf,
+        /// Where and why.
+        message: String,
+    },
+    /// A key is unknown, missing or of the wrong kind.
+    #[error("settings `{path}`: {message}")]
+    Key {
+        /// Which file.
+        path: PathBuf,
+        /// Which key and why.
+        message: String,
+    },
+    /// A variable does not fit its key.
+    #[error("`{name}` is `{value}`, wanted {wanted}")]
+    Variable {
+        /// Which variable.
+        name: &'static str,
+        /// What it holds.
+        value: String,
+        /// What it should hold.
+        wanted: &'static str,
+    },
+}
+
+/// What kind of value a variable holds.
+#[derive(Clone, Copy)]
+pub(super) enum Kind {
+    Text,
+    Number,
+    Switch,
+}
+
+/// Variables over a file: name, dotted key, kind.
+pub(super) type Overrides = &'static [(&'static str, &'static str, Kind)];
+
+pub(super) fn read(path: &Path) -> Result<Table, ConfigError> {
+    let text = fs::read_to_string(path)
+        .map_err(|source| ConfigError::Read { path: path.into(), source })?;
+    text.parse().map_err(|error: toml::de::Error| ConfigError::Syntax {
+        path: path.into(),
+        message: error.to_string(),
+    })
+}
+
+/// Puts the variables that are set over the file's keys.
+pub(super) fn overlay(
+    mut table: Table,
+    overrides: Overrides,
+    environment: &Environment,
+) -> Result<Table, ConfigError> {
+    for (name, key, kind) in overrides {
+        if let Some(text) = environment.text(name) {
+            insert(&mut table, key, value(name, &text, *kind)?);
+        }
+    }
+    Ok(table)
+}
+
+fn value(name: &'static str, text: &str, kind: Kind) -> Result<Value, ConfigError> {
+    let wrong = |wanted| ConfigError::Variable { name, value: text.to_owned(), wanted };
+    match kind {
+        Kind::Text => Ok(Value::String(text.to_owned())),
+        Kind::Number => text.parse().map(Value::Integer).map_err(|_| wrong("a whole number")),
+        Kind::Switch => match text {
+            "1" | "true" => Ok(Value::Boolean(true)),
+            "0" | "false" | "" => Ok(Value::Boolean(false)),
+            _ => Err(wrong("`true` or `false`")),
+        },
+    }
+}
+
+fn insert(table: &mut Table, key: &str, value: Value) {
+    match key.split_once('.') {
+        None => drop(table.insert(key.to_owned(), value)),
+        Some((folder, rest)) => {
+            let inner = table.entry(folder).or_insert_with(|| Value::Table(Table::new()));
+            if let Value::Table(inner) = inner {
+                insert(inner, rest, value);
+            }
+        }
+    }
+}
+
+pub(super) fn deserialize<T: DeserializeOwned>(
+    table: Table,
+    path: &Path,
+) -> Result<T, ConfigError> {
+    T::deserialize(Value::Table(table)).map_err(|error| ConfigError::Key {
+        path: path.into(),
+        message: with_nearest(error.to_string().trim()),
+    })
+}
+
+/// Adds the nearest known key to serde's message about an unknown one.
+fn with_nearest(message: &str) -> String {
+    let mut quoted = message.split('`').skip(1).step_by(2);
+    let (true, Some(unknown)) = (message.starts_with("unknown field"), quoted.next()) else {
+        return message.to_owned();
+    };
+    match quoted.min_by_key(|known| distance(unknown, known)) {
+        Some(nearest) => format!("{message}\nhint: did you mean `{nearest}`?"),
+        None => message.to_owned(),
+    }
+}
+
+/// Levenshtein distance.
+fn distance(one: &str, other: &str) -> usize {
+    let other: Vec<char> = other.chars().collect();
+    let mut row: Vec<usize> = (0..=other.len()).collect();
+    for (i, a) in one.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, b) in other.iter().enumerate() {
+            let change = diagonal + usize::from(a != *b);
+            diagonal = row[j + 1];
+            row[j + 1] = change.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[other.len()]
+}

@@ -1,0 +1,39 @@
+//! `scheduler.toml` and the farm's secrets.
+
+use std::path::{Path, PathBuf};
+
+use super::environment::Environment;
+use super::file::{ConfigError, Kind, Overrides, deserialize, overlay, read};
+use crate::scheduler::Settings;
+use crate::scheduler::settings::FarmSecrets;
+
+pub(super) const SCHEDULER: Overrides = &[
+    ("JETCC_NATS_URL", "nats_url", Kind::Text),
+    ("JETCC_SECRETS_FILE", "secrets_file", Kind::Text),
+    ("JETCC_CLIENT_AUTH_TYPE", "client_auth.type", Kind::Text),
+    ("JETCC_CLIENT_AUTH_TOKEN", "client_auth.token", Kind::Text),
+    ("JETCC_SERVER_AUTH_TYPE", "server_auth.type", Kind::Text),
+    ("JETCC_SERVER_AUTH_SECRET_KEY", "server_auth.secret_key", Kind::Text),
+    ("JETCC_STORE_URL", "store.url", Kind::Text),
+    ("JETCC_QUEUE_WAIT_SECONDS_MAX", "queue_wait_seconds_max", Kind::Number),
+];
+
+/// Settings of a scheduler and the farm's secrets that they name.
+///
+/// # Errors
+/// [`ConfigError`] naming file and key.
+pub fn scheduler(
+    path: &Path,
+    environment: &Environment,
+) -> Result<(Settings, FarmSecrets), ConfigError> {
+    let table = overlay(read(path)?, SCHEDULER, environment)?;
+    let settings: Settings = deserialize(table, path)?;
+    let secrets = beside(path, &settings.secrets_file);
+    let secrets = deserialize(read(&secrets)?, &secrets)?;
+    Ok((settings, secrets))
+}
+
+/// `file` seen from the folder of the settings that name it.
+fn beside(settings: &Path, file: &str) -> PathBuf {
+    settings.parent().unwrap_or(Path::new(".")).join(file)
+}
