@@ -90,6 +90,7 @@ pub fn write(folder: &Path, place: &Place, nats_url: &str) -> Result<Farm, Setup
     let farm_secrets = [
         ("scheduler_password", &secrets.scheduler),
         ("auth_password", &secrets.auth),
+        ("system_password", &secrets.system),
         ("callout_seed", &callout_seed),
         ("proof_key", &proof_key),
     ];

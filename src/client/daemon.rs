@@ -450,8 +450,9 @@ fn is_own_user(stream: &UnixStream) -> bool {
         .is_ok_and(|peer| peer.uid == own || peer.uid.is_root())
 }
 
+/// Nobody can guess it: whoever connects under this name gets its answers.
 fn random_id() -> io::Result<ClientId> {
-    let mut bytes = [0; 8];
+    let mut bytes = [0; 15];
     getrandom::fill(&mut bytes).map_err(io::Error::other)?;
     let name = format!("c-{}", data_encoding::HEXLOWER.encode(&bytes));
     ClientId::try_from(name).map_err(io::Error::other)

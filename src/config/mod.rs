@@ -103,7 +103,7 @@ mod tests {
             )
         );
         let secrets = file(
-            "scheduler_password = \"a\"\nauth_password = \"b\"\ncallout_seed = \"c\"\nproof_key = \"d\"\n",
+            "scheduler_password = \"a\"\nauth_password = \"b\"\nsystem_password = \"e\"\ncallout_seed = \"c\"\nproof_key = \"d\"\n",
         );
         scheduler(scheduler_file.path(), &with("JETCC_SECRETS_FILE", &secrets)).unwrap();
         let settings = worker(worker_file.path(), &Environment::default()).unwrap().settings;

@@ -8,7 +8,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 
-/// Longest client, worker, tenant or pool name, in bytes.
+/// Longest client, worker, tenant, space or pool name, in bytes.
 pub const NAME_BYTES_MAX: usize = 32;
 
 /// A name with characters that a NATS subject token or a file name could not carry.
@@ -89,10 +89,23 @@ name!(
     "tenant"
 );
 name!(
+    /// Clients that share inputs, results and toolchains: those of one tenant, or all of a farm that
+    /// says so.
+    Space,
+    "space"
+);
+name!(
     /// Workers that can run each other's jobs: operating system and architecture, `linux-x86_64`.
     Pool,
     "pool"
 );
+
+impl Space {
+    /// The space of everybody whose token names no other.
+    pub fn shared() -> Self {
+        Self("shared".into())
+    }
+}
 
 impl Pool {
     /// The pool that this machine belongs to.

@@ -4,13 +4,14 @@
 //! digests, ids have their alphabet), and equal actions have equal keys on every machine.
 //!
 //! Reading order: [`digest`], [`id`], [`lane`], [`tree`], [`action`], [`outcome`], [`reason`], [`toolchain`],
-//! [`wire`].
+//! [`principal`], [`wire`].
 
 pub mod action;
 pub mod digest;
 pub mod id;
 pub mod lane;
 pub mod outcome;
+pub mod principal;
 pub mod reason;
 pub mod toolchain;
 pub mod tree;
@@ -18,9 +19,10 @@ pub mod wire;
 
 pub use action::{Action, ActionKey, Command, WantedOutput};
 pub use digest::Digest;
-pub use id::{ClientId, JobId, Pool, Proof, Tenant, WorkerId};
+pub use id::{ClientId, JobId, Pool, Proof, Space, Tenant, WorkerId};
 pub use lane::Lane;
 pub use outcome::{Content, Exit, Outcome, Output, StepTimes};
+pub use principal::{Principal, User};
 pub use reason::LocalReason;
 pub use toolchain::{Family, Toolchain};
 pub use tree::{Node, Tree, TreePath};

@@ -47,7 +47,7 @@ pub struct Caller {
 /// What it may do.
 #[derive(Debug)]
 pub struct Admission {
-    /// Name under which the server knows it.
+    /// Name under which the server knows it: a [`Principal`](crate::job::Principal) or a worker id.
     pub name: String,
     /// Account it joins.
     pub account: &'static str,

@@ -1,13 +1,13 @@
 //! The only room that knows NATS: connections, subjects, streams, permissions, and the messages'
 //! way between client, scheduler and worker.
 //!
-//! Called by `client` ([`submit`]), `scheduler` ([`serve`], [`streams`], [`callout`]), `worker`
+//! Called by `client` ([`submit`]), `scheduler` ([`serve`], [`streams`], [`callout`], [`system`]), `worker`
 //! ([`pull`]) and by `main`, which hands [`blobs`] to the store. Promises: a message
 //! is decoded and bounded before anybody sees it, durable state is in JetStream alone, and
 //! everything is declared again after a reconnect.
 //!
 //! Reading order: [`connect`], [`subjects`], [`permissions`], [`server_config`], [`streams`],
-//! [`submit`], [`serve`], [`pull`], [`blobs`], [`callout`].
+//! [`submit`], [`serve`], [`pull`], [`blobs`], [`callout`], [`system`].
 
 pub mod blobs;
 pub mod callout;
@@ -19,5 +19,6 @@ pub mod server_config;
 pub mod streams;
 pub mod subjects;
 pub mod submit;
+pub mod system;
 
 pub use connect::{Connection, Login, Patience, QueueError, Secret};

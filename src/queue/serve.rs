@@ -15,7 +15,7 @@ use super::connect::{Connection, QueueError};
 use super::streams;
 use super::subjects::{self, Question};
 use crate::job::wire::{self, ActionRecord, CallOff, JobMessage, JobResult, WorkerState};
-use crate::job::{ActionKey, ClientId, JobId, Lane, Tenant, WorkerId};
+use crate::job::{ActionKey, ClientId, JobId, Lane, Principal, Tenant, WorkerId};
 
 /// The server's error for a subject that has its most messages already.
 const SUBJECT_FULL: u64 = 10_077;
@@ -33,7 +33,7 @@ pub struct Desk {
 #[derive(Debug)]
 pub struct Request {
     /// Who asks.
-    pub client: ClientId,
+    pub from: Principal,
     /// What is asked.
     pub question: Question,
     /// The question's message, undecoded.
@@ -68,11 +68,16 @@ impl Request {
         let (client, question) = subjects::parse_request(&message.subject)?;
         let info = message.headers.as_ref().and_then(|headers| headers.get(REQUEST_INFO))?;
         let info: RequestInfo = serde_json::from_str(info.as_str()).ok()?;
-        if info.user.as_deref() != Some(client.as_str()) {
-            tracing::warn!(%client, user = ?info.user, "request under another client's name dropped");
-            return None;
+        match info.user.as_deref().map(str::parse::<Principal>) {
+            Some(Ok(from)) if from.client == client => {
+                Some(Self { from, question, payload: message.payload, reply: message.reply })
+            }
+            _ => {
+                let user = info.user;
+                tracing::warn!(%client, ?user, "request under another client's name dropped");
+                None
+            }
         }
-        Some(Self { client, question, payload: message.payload, reply: message.reply })
     }
 }
 
@@ -107,7 +112,7 @@ impl Desk {
     pub async fn answer<T: Serialize>(&self, request: &Request, answer: &T) {
         let Some(reply) = request.reply.clone() else { return };
         if let Err(error) = self.connection.client().publish(reply, wire::encode(answer)).await {
-            tracing::warn!(client = %request.client, %error, "answer was not sent");
+            tracing::warn!(client = %request.from.client, %error, "answer was not sent");
         }
     }
 

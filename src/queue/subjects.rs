@@ -21,6 +21,8 @@ pub const UNDERTAKER: &str = "undertaker";
 pub const SCHEDULERS: &str = "schedulers";
 /// Where the server asks who may connect.
 pub const AUTH_CALLOUT: &str = "$SYS.REQ.USER.AUTH";
+/// Asks every server who is connected to it.
+pub const SYSTEM_PING_CONNECTIONS: &str = "$SYS.REQ.SERVER.PING.CONNZ";
 /// Everything that clients ask of schedulers.
 pub const CLIENT_REQUESTS: &str = "farm.c.*.*";
 /// Every result.
@@ -198,6 +200,11 @@ pub fn blob_part(class: BlobClass, digest: Digest, stored: &str, part: u64) -> S
 /// Subject that reads the last message on `subject` straight from a stream's file.
 pub fn direct_get(stream: &str, subject: &str) -> String {
     format!("$JS.API.DIRECT.GET.{stream}.{subject}")
+}
+
+/// Asks one server of itself, or tells it to do something.
+pub fn system_request(server: &str, what: &str) -> String {
+    format!("$SYS.REQ.SERVER.{server}.{what}")
 }
 
 /// Prefix of a party's reply subjects.

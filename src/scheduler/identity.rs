@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 
 use super::settings::{ClientAuth, ServerAuth, Settings};
-use crate::job::{ClientId, Pool, WorkerId};
+use crate::job::{ClientId, Pool, Principal, Space, User, WorkerId};
 use crate::queue::Secret;
 use crate::queue::callout::{Admission, Caller};
 use crate::queue::permissions::{self, CLIENT_ACCOUNT, WORKER_ACCOUNT};
@@ -87,8 +87,16 @@ pub fn admit(caller: &Caller, settings: &Settings) -> Result<Admission, String> 
 
 fn admit_client(user: &str) -> Result<Admission, String> {
     let id: ClientId = user.parse().map_err(|error| format!("{error}"))?;
+    let principal = Principal {
+        // With one shared token every client is its own tenant: a big build of one does not bury
+        // another. Clients and tenants have the same alphabet.
+        tenant: user.parse().map_err(|error| format!("{error}"))?,
+        space: Space::shared(),
+        client: id.clone(),
+        user: User::new(user),
+    };
     Ok(Admission {
-        name: id.as_str().to_owned(),
+        name: principal.to_string(),
         account: CLIENT_ACCOUNT,
         permissions: permissions::client(&id),
         expires: None,

@@ -8,7 +8,7 @@ use tokio::sync::Notify;
 use super::lanes::{self, Load, Urgency};
 use super::registry::Registry;
 use crate::job::wire::{self, CacheUse, CallOff, FarmStatus, JobMessage, Submit, SubmitReply};
-use crate::job::{ClientId, JobId, Proof, Tenant};
+use crate::job::{JobId, Principal, Proof};
 use crate::queue::serve::{Desk, Request};
 use crate::queue::subjects::Question;
 use crate::queue::{QueueError, streams};
@@ -82,21 +82,21 @@ pub async fn answer(office: &Office, request: Request) {
     match request.question {
         Question::Submit => {
             let reply = match wire::decode::<Submit>(&request.payload) {
-                Ok(submit) => admit(office, &request.client, submit).await,
+                Ok(submit) => admit(office, &request.from, submit).await,
                 Err(error) => SubmitReply::Refused(error.to_string()),
             };
             office.desk.answer(&request, &reply).await;
         }
         Question::Result => {
             let Ok(job) = wire::decode::<JobId>(&request.payload) else { return };
-            match office.desk.stored_result(&request.client, job).await {
+            match office.desk.stored_result(&request.from.client, job).await {
                 Ok(result) => office.desk.answer(&request, &result).await,
                 Err(error) => tracing::warn!(%job, %error, "stored result was not read"),
             }
         }
         Question::Cancel => {
             let Ok(off) = wire::decode::<CallOff>(&request.payload) else { return };
-            if let Err(error) = office.desk.call_off(&request.client, &off).await {
+            if let Err(error) = office.desk.call_off(&request.from.client, &off).await {
                 tracing::warn!(job = %off.job, %error, "job was not called off");
             }
         }
@@ -109,7 +109,8 @@ fn status(office: &Office) -> FarmStatus {
     FarmStatus { workers, outstanding: office.load().total() }
 }
 
-async fn admit(office: &Office, client: &ClientId, submit: Submit) -> SubmitReply {
+async fn admit(office: &Office, from: &Principal, submit: Submit) -> SubmitReply {
+    let Principal { client, tenant, .. } = from;
     let now = unix_ms();
     if let Err(rule) = check(&submit, now) {
         tracing::warn!(%client, job = %submit.job, rule, "request refused");
@@ -128,14 +129,13 @@ async fn admit(office: &Office, client: &ClientId, submit: Submit) -> SubmitRepl
     if slots == 0 {
         return SubmitReply::NoWorker;
     }
-    let tenant = tenant_of(client);
     let outstanding = office.load().total();
     let wait = lanes::wait_seconds(outstanding, slots, office.job_ms());
     if wait > office.wait_seconds_max {
         return SubmitReply::Busy { wait_seconds: wait };
     }
     let urgency = if submit.interactive { Urgency::Interactive } else { Urgency::Build };
-    let lane = lanes::lane(&office.load(), &tenant, slots, urgency);
+    let lane = lanes::lane(&office.load(), tenant, slots, urgency);
     let proof = Proof::new(&office.proof_key, submit.job, &action);
     let job = JobMessage {
         client: client.clone(),
@@ -146,7 +146,7 @@ async fn admit(office: &Office, client: &ClientId, submit: Submit) -> SubmitRepl
     };
     match office.desk.enqueue(&job, lane).await {
         Ok(place) => {
-            office.load().add(&tenant);
+            office.load().add(tenant);
             office.busy.notify_one();
             SubmitReply::Accepted { proof, place, outstanding, slots }
         }
@@ -156,13 +156,6 @@ async fn admit(office: &Office, client: &ClientId, submit: Submit) -> SubmitRepl
             SubmitReply::Refused(format!("the queue does not take it: {error}"))
         }
     }
-}
-
-/// With one shared token every client is its own tenant: a big build of one does not bury another.
-fn tenant_of(client: &ClientId) -> Tenant {
-    let name = client.as_str().to_owned();
-    // Clients and tenants have the same alphabet.
-    Tenant::try_from(name).unwrap_or_else(|_| unreachable!("a client id is a tenant name"))
 }
 
 /// Rules that every request keeps.

@@ -59,6 +59,8 @@ pub struct FarmSecrets {
     pub scheduler_password: Secret,
     /// NATS password of the user `auth`.
     pub auth_password: Secret,
+    /// NATS password of the user `sys`.
+    pub system_password: Secret,
     /// Account seed (`SA…`) that signs callout answers.
     pub callout_seed: Secret,
     /// 32 bytes in base64url without padding: key of the proofs.
