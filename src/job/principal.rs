@@ -32,7 +32,9 @@ impl User {
     /// `name`, without control characters and no longer than [`USER_BYTES_MAX`].
     pub fn new(name: &str) -> Self {
         let mut clean: String = name.chars().filter(|c| !c.is_control()).collect();
-        clean.truncate(clean.floor_char_boundary(USER_BYTES_MAX));
+        while clean.len() > USER_BYTES_MAX {
+            clean.pop();
+        }
         Self(clean)
     }
 
