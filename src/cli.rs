@@ -109,17 +109,9 @@ pub enum Command {
 #[derive(Debug, Subcommand)]
 pub enum Auth {
     /// Write everything that a new farm needs into a folder.
-    Init {
-        /// The folder; created with mode 0700.
-        #[arg(long)]
-        out: PathBuf,
-        /// Where scheduler and workers reach the NATS server.
-        #[arg(long, default_value = "nats://127.0.0.1:4222")]
-        nats_url: String,
-        /// Whose files they shall be: user id and group id, for containers.
-        #[arg(long, value_name = "UID:GID")]
-        owner: Option<String>,
-    },
+    Init(Init),
+    /// Sign a certificate with the authority that `auth init` has made.
+    GenerateCertificate(GenerateCertificate),
     /// Print a key for `server_auth`.
     GenerateJwtHs256Key,
     /// Print a token for a worker.
@@ -146,4 +138,63 @@ pub enum Auth {
         #[arg(long, default_value_t = 256)]
         bits: u32,
     },
+}
+
+/// `jetcc auth init`.
+#[derive(Args, Debug)]
+pub struct Init {
+    /// The folder; created with mode 0700.
+    #[arg(long)]
+    pub out: PathBuf,
+    /// Where everybody reaches the NATS server; `tls://HOST:4222` unless that is this machine alone.
+    #[arg(long, default_value = "nats://127.0.0.1:4222")]
+    pub nats_url: String,
+    /// Another name or address of the server, for its certificate.
+    #[arg(long, value_name = "HOST")]
+    pub tls_host: Vec<String>,
+    /// Everybody shows a certificate, and a worker the one of its name.
+    #[arg(long)]
+    pub mutual_tls: bool,
+    /// The folder as the server will see it, if it is not OUT.
+    #[arg(long, value_name = "FOLDER")]
+    pub server_folder: Option<PathBuf>,
+    /// Lets secrets, sources and objects cross the network unencrypted.
+    #[arg(long)]
+    pub allow_plaintext_over_network: bool,
+    /// Whose files they shall be: user id and group id, for containers.
+    #[arg(long, value_name = "UID:GID")]
+    pub owner: Option<String>,
+}
+
+/// `jetcc auth generate-certificate`.
+#[derive(Args, Debug)]
+pub struct GenerateCertificate {
+    /// The farm's folder, for `ca.key`.
+    #[arg(long)]
+    pub farm: PathBuf,
+    /// Who will show it.
+    #[arg(long, value_enum)]
+    pub role: CertificateRole,
+    /// The worker's id, `*` for any; or a name or address of the server, several times.
+    #[arg(long)]
+    pub name: Vec<String>,
+    /// Days until it ends.
+    #[arg(long, default_value_t = 365)]
+    pub days: u32,
+    /// Writes OUT.pem and OUT.key.
+    #[arg(long)]
+    pub out: PathBuf,
+}
+
+/// Who shows a certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum CertificateRole {
+    /// nats-server.
+    Server,
+    /// A scheduler.
+    Scheduler,
+    /// A worker.
+    Worker,
+    /// Clients.
+    Client,
 }

@@ -13,7 +13,7 @@ use crate::client::wrapper::own_executable;
 use crate::config::Environment;
 use crate::exec::{self, Service};
 use crate::queue::server_config::Place;
-use crate::setup;
+use crate::setup::{self, Transport};
 
 /// How long the farm may take to stand.
 const READY: Duration = Duration::from_secs(30);
@@ -102,7 +102,7 @@ impl Farm {
             store_dir: self.path("jetstream").display().to_string(),
         };
         let farm = self.path("farm");
-        setup::write(&farm, &place, "nats://set.by.environment")?;
+        setup::write(&farm, &place, "nats://set.by.environment", &Transport::Plain)?;
         let ports = self.path("ports");
         fs::create_dir(&ports)?;
         let mut arguments: Vec<OsString> = vec!["-c".into(), farm.join("nats-server.conf").into()];

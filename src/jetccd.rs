@@ -13,6 +13,7 @@ use jetcc::client::daemon::{self, Daemon, Home};
 use jetcc::client::wrapper::{self, DAEMON_ARGUMENT};
 use jetcc::config::{self, ConfigError, Environment, WorkerConfig};
 use jetcc::lifecycle::Lifecycle;
+use jetcc::queue::QueueError;
 use jetcc::queue::blobs::NatsBlobs;
 use jetcc::store::{Blobs, Limits, StoreSettings, open_backend};
 use jetcc::{dev, scheduler, telemetry, tools, worker};
@@ -28,7 +29,8 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             eprintln!("jetcc: {}", sentence(&error));
-            let settings = error.is::<ConfigError>();
+            let settings = error.is::<ConfigError>()
+                || error.downcast_ref().is_some_and(QueueError::is_of_settings);
             if settings { BAD_SETTINGS } else { TROUBLE }.into()
         }
     }
@@ -135,8 +137,8 @@ fn run_worker(path: &Path) -> anyhow::Result<ExitCode> {
     start_log(&environment, "info")?;
     runtime()?.block_on(async {
         let lifecycle = Lifecycle::with_signals()?;
-        let WorkerConfig { nats_url, worker, token, store, pool, settings } = config;
-        let identity = worker::run::Identity { nats_url, worker, token, pool };
+        let WorkerConfig { nats_url, tls, worker, token, store, pool, settings } = config;
+        let identity = worker::run::Identity { nats_url, tls, worker, token, pool };
         let connect = worker::run::connect(&identity);
         let connection = tokio::select! {
             () = lifecycle.stopping() => return Ok(ExitCode::SUCCESS),

@@ -1,5 +1,5 @@
 //! Writes everything that a new farm needs into one folder: secrets, the server's configuration,
-//! settings of a scheduler, a worker and a client.
+//! settings of a scheduler, a worker and a client, and certificates where they are needed.
 
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, Write as _};
@@ -9,14 +9,50 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use data_encoding::BASE64URL_NOPAD;
 
+use self::certificates::{AUTHORITY, AUTHORITY_KEY, Authority, Pair, Purpose};
+
 use crate::job::Pool;
 use crate::queue::Secret;
 use crate::queue::callout::{CalloutError, generate_issuer};
-use crate::queue::server_config::{self, Place, Secrets};
+use crate::queue::server_config::{self, Place, Secrets, ServerTls};
+use crate::queue::tls::worker_name;
 use crate::scheduler::identity::{KeyError, worker_token};
 
-/// How long the worker token of a new farm holds, in seconds: a year.
+pub mod certificates;
+
+/// How long the worker token and the certificates of a new farm hold, in seconds: a year.
 const TOKEN_SECONDS: u64 = 365 * 24 * 3_600;
+
+/// How the parties of a farm reach their server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Transport {
+    /// On this machine, or by settings that are added later.
+    Plain,
+    /// Over a network that everybody who is on it may read.
+    PlaintextOverNetwork,
+    /// With certificates of an authority of the farm's own.
+    Tls(Tls),
+}
+
+/// Certificates of a farm.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tls {
+    /// Names and addresses under which the server is known.
+    pub hosts: Vec<String>,
+    /// Who shows a certificate.
+    pub shown: Shown,
+    /// The farm's folder as the server sees it.
+    pub server_folder: PathBuf,
+}
+
+/// Who shows a certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shown {
+    /// The server alone.
+    ByServer,
+    /// The server, and everybody who connects to it: mutual TLS.
+    ByAll,
+}
 
 /// Why a farm could not be set up.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +65,17 @@ pub enum SetupError {
         /// The system's answer.
         source: io::Error,
     },
+    /// A file could not be read.
+    #[error("`{path}` cannot be read: {source}")]
+    Read {
+        /// Which file.
+        path: PathBuf,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// A certificate could not be made.
+    #[error("no certificate: {0}")]
+    Certificate(#[from] rcgen::Error),
     /// The system gives no random bytes.
     #[error("no random bytes: {0}")]
     Random(#[from] getrandom::Error),
@@ -70,7 +117,12 @@ pub fn seconds_from_now(seconds: u64) -> u64 {
 ///
 /// # Errors
 /// [`SetupError`].
-pub fn write(folder: &Path, place: &Place, nats_url: &str) -> Result<Farm, SetupError> {
+pub fn write(
+    folder: &Path,
+    place: &Place,
+    nats_url: &str,
+    transport: &Transport,
+) -> Result<Farm, SetupError> {
     let trouble = |source| SetupError::Write { path: folder.into(), source };
     DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(trouble)?;
     let (callout_issuer, callout_seed) = generate_issuer()?;
@@ -86,7 +138,9 @@ pub fn write(folder: &Path, place: &Place, nats_url: &str) -> Result<Farm, Setup
     let worker_token = worker_token(&server_key, "*", pools, seconds_from_now(TOKEN_SECONDS))?;
 
     put(folder, "secrets.conf", &server_config::secrets_file(&secrets))?;
-    put(folder, "nats-server.conf", &server_config::server_file(place, "secrets.conf"))?;
+    let server_tls = transport.server();
+    let server = server_config::server_file(place, "secrets.conf", server_tls.as_ref());
+    put(folder, "nats-server.conf", &server)?;
     let farm_secrets = [
         ("scheduler_password", &secrets.scheduler),
         ("auth_password", &secrets.auth),
@@ -96,10 +150,80 @@ pub fn write(folder: &Path, place: &Place, nats_url: &str) -> Result<Farm, Setup
     ];
     let lines = farm_secrets.map(|(key, value)| format!("{key} = \"{}\"\n", value.reveal()));
     put(folder, "secrets.toml", &lines.concat())?;
-    put(folder, "scheduler.toml", &scheduler(nats_url, &client_token, &server_key))?;
-    put(folder, "worker.toml", &worker(nats_url, &worker_token))?;
-    put(folder, "client.toml", &client(nats_url, &client_token))?;
+    let scheduler_extra = match transport.shown() {
+        Some(Shown::ByAll) => "require_worker_certificate = true\n",
+        _ => "",
+    };
+    let scheduler = scheduler(nats_url, &client_token, &server_key);
+    let tls = transport.settings("tls", "scheduler");
+    put(folder, "scheduler.toml", &format!("{scheduler_extra}{scheduler}{tls}"))?;
+    let worker = worker(nats_url, &worker_token);
+    put(folder, "worker.toml", &(worker + &transport.settings("tls", "worker")))?;
+    let client = client(nats_url, &client_token);
+    put(folder, "client.toml", &(client + &transport.settings("dist.tls", "client")))?;
+    if let Transport::Tls(tls) = transport {
+        put_certificates(folder, tls)?;
+    }
     Ok(Farm { client_token, worker_token })
+}
+
+impl Transport {
+    fn shown(&self) -> Option<Shown> {
+        if let Self::Tls(tls) = self { Some(tls.shown) } else { None }
+    }
+
+    fn server(&self) -> Option<ServerTls> {
+        let Self::Tls(tls) = self else { return None };
+        let file = |name: &str| tls.server_folder.join(name).display().to_string();
+        let client_ca_file = (tls.shown == Shown::ByAll).then(|| file(AUTHORITY));
+        let (cert_file, key_file) = (file("server.pem"), file("server.key"));
+        Some(ServerTls { cert_file, key_file, client_ca_file })
+    }
+
+    /// The section of a role's settings.
+    fn settings(&self, section: &str, role: &str) -> String {
+        let keys = match self {
+            Self::Plain => return String::new(),
+            Self::PlaintextOverNetwork => "allow_plaintext_over_network = true\n".to_owned(),
+            Self::Tls(Tls { shown: Shown::ByServer, .. }) => format!("ca_file = \"{AUTHORITY}\"\n"),
+            Self::Tls(Tls { shown: Shown::ByAll, .. }) => format!(
+                "ca_file = \"{AUTHORITY}\"\ncert_file = \"{role}.pem\"\nkey_file = \"{role}.key\"\n"
+            ),
+        };
+        format!("\n[{section}]\n{keys}")
+    }
+}
+
+fn put_certificates(folder: &Path, tls: &Tls) -> Result<(), SetupError> {
+    let (authority, own) = Authority::make()?;
+    put(folder, AUTHORITY, &own.certificate)?;
+    put(folder, AUTHORITY_KEY, own.key.reveal())?;
+    let valid = certificates::valid_for(TOKEN_SECONDS);
+    let server = authority.sign(Purpose::Serve, &tls.hosts, &valid)?;
+    put_pair(&folder.join("server"), &server)?;
+    if tls.shown == Shown::ByAll {
+        let names = [
+            ("scheduler", "scheduler.jetcc".to_owned()),
+            ("worker", worker_name("*")),
+            ("client", "client.jetcc".to_owned()),
+        ];
+        for (role, name) in names {
+            let pair = authority.sign(Purpose::Connect, &[name], &valid)?;
+            put_pair(&folder.join(role), &pair)?;
+        }
+    }
+    Ok(())
+}
+
+/// Writes `STEM.pem` and `STEM.key`, with mode 0600; existing files are never touched.
+///
+/// # Errors
+/// [`SetupError::Write`].
+pub fn put_pair(stem: &Path, pair: &Pair) -> Result<(), SetupError> {
+    let folder = stem.parent().unwrap_or(Path::new(""));
+    let name = stem.file_name().unwrap_or_default().to_string_lossy();
+    put(folder, &format!("{name}.pem"), &pair.certificate)?;
+    put(folder, &format!("{name}.key"), pair.key.reveal())
 }
 
 fn scheduler(nats_url: &str, client_token: &Secret, server_key: &Secret) -> String {
@@ -160,36 +284,65 @@ mod tests {
     use crate::config::{self, Environment};
     use std::os::unix::fs::PermissionsExt as _;
 
+    /// A farm over a network.
+    fn tls(shown: Shown) -> Transport {
+        let hosts = vec!["nats.example".into(), "192.0.2.1".into()];
+        Transport::Tls(Tls { hosts, shown, server_folder: "/etc/jetcc".into() })
+    }
+
     #[test]
     fn a_farm_is_written_once_and_for_its_owner_alone() {
         let root = tempfile::tempdir().unwrap();
         let folder = root.path().join("farm");
-        write(&folder, &Place::usual(), "nats://n:4222").unwrap();
+        let write = || write(&folder, &Place::usual(), "tls://n:4222", &tls(Shown::ByAll));
+        write().unwrap();
         for entry in fs::read_dir(&folder).unwrap() {
             let mode = entry.unwrap().metadata().unwrap().permissions().mode();
             assert_eq!(mode & 0o777, 0o600);
         }
         let before = fs::read(folder.join("secrets.toml")).unwrap();
-        assert!(write(&folder, &Place::usual(), "nats://n:4222").is_err());
+        assert!(write().is_err());
         assert_eq!(fs::read(folder.join("secrets.toml")).unwrap(), before);
     }
 
     #[test]
     fn the_checked_in_server_configuration_is_the_one_that_is_written() {
-        let written = server_config::server_file(&Place::usual(), "secrets.conf");
+        let tls = tls(Shown::ByServer).server();
+        let written = server_config::server_file(&Place::usual(), "secrets.conf", tls.as_ref());
         assert_eq!(written, include_str!("../nats/nats-server.conf"));
     }
 
     #[test]
     fn the_settings_that_are_written_can_be_read() {
-        let root = tempfile::tempdir().unwrap();
-        write(root.path(), &Place::usual(), "nats://n:4222").unwrap();
         let none = Environment::default();
-        let (scheduler, _) = config::scheduler(&root.path().join("scheduler.toml"), &none).unwrap();
-        let worker = config::worker(&root.path().join("worker.toml"), &none).unwrap();
-        assert_eq!(
-            (scheduler.nats_url, worker.nats_url.as_str()),
-            ("nats://n:4222".into(), "nats://n:4222")
-        );
+        let transports = [
+            Transport::Plain,
+            Transport::PlaintextOverNetwork,
+            tls(Shown::ByServer),
+            tls(Shown::ByAll),
+        ];
+        for transport in transports {
+            let root = tempfile::tempdir().unwrap();
+            write(root.path(), &Place::usual(), "tls://n:4222", &transport).unwrap();
+            let (scheduler, _) =
+                config::scheduler(&root.path().join("scheduler.toml"), &none).unwrap();
+            let worker = config::worker(&root.path().join("worker.toml"), &none).unwrap();
+            assert_eq!(
+                (scheduler.nats_url.as_str(), worker.nats_url.as_str()),
+                ("tls://n:4222", "tls://n:4222")
+            );
+            for settings in [scheduler.tls, worker.tls] {
+                let authority = matches!(transport, Transport::Tls(_));
+                assert_eq!(settings.ca_file.is_some(), authority);
+                let mutual = transport.shown() == Some(Shown::ByAll);
+                assert_eq!(settings.cert_file.is_some(), mutual);
+                let plaintext = transport == Transport::PlaintextOverNetwork;
+                assert_eq!(settings.allow_plaintext_over_network, plaintext);
+            }
+            assert_eq!(
+                scheduler.require_worker_certificate,
+                transport.shown() == Some(Shown::ByAll)
+            );
+        }
     }
 }

@@ -17,10 +17,11 @@ use crate::client::wrapper::{self, StartDaemon, Wrapper};
 use crate::config::{self, Environment};
 use crate::job::Pool;
 use crate::lifecycle::Lifecycle;
-use crate::queue::server_config::Place;
 use crate::scheduler::settings::ServerAuth;
 use crate::toolchain::{self, archive};
 use crate::{client, scheduler, setup};
+
+mod farm;
 
 /// Like std's, but a reader that went away (`| head -1`) is no reason to panic.
 macro_rules! print {
@@ -190,7 +191,8 @@ fn package_toolchain(compiler: &Path, out: &Path) -> anyhow::Result<ExitCode> {
 /// When a file cannot be read or written, or a key is malformed.
 pub fn auth(what: &Auth) -> anyhow::Result<ExitCode> {
     match what {
-        Auth::Init { out, nats_url, owner } => init(out, nats_url, owner.as_deref())?,
+        Auth::Init(wish) => println!("{}", farm::init(wish)?),
+        Auth::GenerateCertificate(wish) => println!("{}", farm::certificate(wish)?),
         Auth::GenerateJwtHs256Key => println!("{}", setup::random_text(32)?.reveal()),
         Auth::GenerateSharedToken { bits } => {
             let bytes = usize::try_from(bits / 8)?;
@@ -219,24 +221,6 @@ pub fn auth(what: &Auth) -> anyhow::Result<ExitCode> {
         }
     }
     Ok(ExitCode::SUCCESS)
-}
-
-fn init(out: &Path, nats_url: &str, owner: Option<&str>) -> anyhow::Result<()> {
-    if out.join("secrets.toml").exists() {
-        println!("`{}` holds a farm already: nothing was changed", out.display());
-        return Ok(());
-    }
-    setup::write(out, &Place::usual(), nats_url)?;
-    if let Some(owner) = owner {
-        let (uid, gid) = owner.split_once(':').context("`--owner` wants UID:GID")?;
-        setup::give_to(out, uid.parse()?, gid.parse()?)?;
-    }
-    println!(
-        "a new farm is in `{}`: nats-server.conf for the server, scheduler.toml, worker.toml and \
-         client.toml for the roles",
-        out.display()
-    );
-    Ok(())
 }
 
 fn read_secret(file: &Path) -> anyhow::Result<crate::queue::Secret> {

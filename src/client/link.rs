@@ -137,7 +137,8 @@ impl Link {
             None => Secret::new(""),
         };
         let user = self.id.as_str().to_owned();
-        Ok(Login { url, inbox: subjects::inbox(&user), user, password })
+        let tls = self.dist.tls.clone();
+        Ok(Login { url, tls, inbox: subjects::inbox(&user), user, password })
     }
 
     fn lock_rest(&self) -> std::sync::MutexGuard<'_, Option<Rest>> {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
-use crate::queue::Secret;
+use crate::queue::{Secret, TlsSettings};
 use crate::store::StoreSettings;
 
 /// `~/.config/jetcc/config.toml`; everything has a default, and without `[dist]` all compiles are
@@ -26,8 +26,11 @@ pub struct Settings {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Dist {
-    /// The farm's NATS server, `nats://host:4222`; several separated by commas.
+    /// The farm's NATS server, `tls://host:4222`, on this machine also `nats://`; several separated
+    /// by commas.
     pub scheduler_url: Option<String>,
+    /// Encryption of the connection.
+    pub tls: TlsSettings,
     /// How the client shows who it is.
     pub auth: Option<Auth>,
     /// Where blobs are kept; the same as in the scheduler's and workers' settings.

@@ -3,13 +3,21 @@
 use toml::Table;
 
 use super::environment::Environment;
-use super::file::{ConfigError, Kind, Overrides, deserialize, overlay, read};
+use super::file::{ConfigError, Kind, Overrides, deserialize, overlay, read, tls};
 use crate::client::Settings;
 
 pub(super) const CLIENT: Overrides = &[
     ("JETCC_DIST_SCHEDULER_URL", "dist.scheduler_url", Kind::Text),
     ("JETCC_DIST_AUTH_TYPE", "dist.auth.type", Kind::Text),
     ("JETCC_DIST_AUTH_TOKEN", "dist.auth.token", Kind::Text),
+    ("JETCC_DIST_TLS_CA_FILE", "dist.tls.ca_file", Kind::Text),
+    ("JETCC_DIST_TLS_CERT_FILE", "dist.tls.cert_file", Kind::Text),
+    ("JETCC_DIST_TLS_KEY_FILE", "dist.tls.key_file", Kind::Text),
+    (
+        "JETCC_DIST_TLS_ALLOW_PLAINTEXT_OVER_NETWORK",
+        "dist.tls.allow_plaintext_over_network",
+        Kind::Switch,
+    ),
     ("JETCC_DIST_STORE_URL", "dist.store.url", Kind::Text),
     ("JETCC_DIST_TRUST_REMOTE_FAILURES", "dist.trust_remote_failures", Kind::Switch),
     ("JETCC_DIST_QUEUE_WAIT_SECONDS_MAX", "dist.queue_wait_seconds_max", Kind::Number),
@@ -28,5 +36,7 @@ pub fn client(environment: &Environment) -> Result<Settings, ConfigError> {
     let path = environment.client_file();
     let table = path.as_deref().map_or_else(|| Ok(Table::new()), read)?;
     let path = path.unwrap_or_else(|| "(environment)".into());
-    deserialize(overlay(table, CLIENT, environment)?, &path)
+    let mut settings: Settings = deserialize(overlay(table, CLIENT, environment)?, &path)?;
+    settings.dist.tls = tls(settings.dist.tls, &path)?;
+    Ok(settings)
 }

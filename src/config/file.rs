@@ -7,6 +7,7 @@ use serde::de::DeserializeOwned;
 use toml::{Table, Value};
 
 use super::Environment;
+use crate::queue::TlsSettings;
 
 /// Settings that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -27,7 +28,7 @@ pub enum ConfigError {
         /// Where and why.
         message: String,
     },
-    /// A key is unknown, missing or of the wrong kind.
+    /// A key is unknown, missing or of the wrong kind, or names a file that cannot be used.
     #[error("settings `{path}`: {message}")]
     Key {
         /// Which file.
@@ -114,6 +115,12 @@ pub(super) fn deserialize<T: DeserializeOwned>(
         path: path.into(),
         message: with_nearest(error.to_string().trim()),
     })
+}
+
+/// Files of `[tls]`, seen from the folder of the settings that name them.
+pub(super) fn tls(tls: TlsSettings, path: &Path) -> Result<TlsSettings, ConfigError> {
+    tls.seen_from(path.parent().unwrap_or(Path::new(".")))
+        .map_err(|error| ConfigError::Key { path: path.into(), message: error.to_string() })
 }
 
 /// Adds the nearest known key to serde's message about an unknown one.

@@ -109,4 +109,31 @@ mod tests {
         let settings = worker(worker_file.path(), &Environment::default()).unwrap().settings;
         assert_eq!(settings, WorkerSettings::default());
     }
+
+    #[test]
+    fn certificates_are_seen_from_the_settings_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("worker.toml");
+        let text = |tls: &str| {
+            format!(
+                "nats_url = \"tls://a\"\nworker_id = \"w\"\n\
+                 [scheduler_auth]\ntype = \"jwt_token\"\ntoken = \"t\"\n[tls]\n{tls}\n"
+            )
+        };
+        let signed = rcgen::generate_simple_self_signed(["nats.example".to_owned()]).unwrap();
+        std::fs::write(folder.path().join("ca.pem"), signed.cert.pem()).unwrap();
+        std::fs::write(&path, text("ca_file = \"ca.pem\"")).unwrap();
+        let config = worker(&path, &Environment::default()).unwrap();
+        assert_eq!(config.tls.ca_file, Some(folder.path().join("ca.pem")));
+        for (slip, told) in [
+            ("ca_file = \"missing.pem\"", "missing.pem"),
+            ("ca_file = \"worker.toml\"", "certificates"),
+            ("cert_file = \"ca.pem\"", "wanted both or neither"),
+            ("ca_files = \"ca.pem\"", "did you mean `ca_file`?"),
+        ] {
+            std::fs::write(&path, text(slip)).unwrap();
+            let error = worker(&path, &Environment::default()).unwrap_err().to_string();
+            assert!(error.contains(told), "{error}");
+        }
+    }
 }

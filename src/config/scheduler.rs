@@ -3,17 +3,22 @@
 use std::path::{Path, PathBuf};
 
 use super::environment::Environment;
-use super::file::{ConfigError, Kind, Overrides, deserialize, overlay, read};
+use super::file::{ConfigError, Kind, Overrides, deserialize, overlay, read, tls};
 use crate::scheduler::Settings;
 use crate::scheduler::settings::FarmSecrets;
 
 pub(super) const SCHEDULER: Overrides = &[
     ("JETCC_NATS_URL", "nats_url", Kind::Text),
+    ("JETCC_TLS_CA_FILE", "tls.ca_file", Kind::Text),
+    ("JETCC_TLS_CERT_FILE", "tls.cert_file", Kind::Text),
+    ("JETCC_TLS_KEY_FILE", "tls.key_file", Kind::Text),
+    ("JETCC_TLS_ALLOW_PLAINTEXT_OVER_NETWORK", "tls.allow_plaintext_over_network", Kind::Switch),
     ("JETCC_SECRETS_FILE", "secrets_file", Kind::Text),
     ("JETCC_CLIENT_AUTH_TYPE", "client_auth.type", Kind::Text),
     ("JETCC_CLIENT_AUTH_TOKEN", "client_auth.token", Kind::Text),
     ("JETCC_SERVER_AUTH_TYPE", "server_auth.type", Kind::Text),
     ("JETCC_SERVER_AUTH_SECRET_KEY", "server_auth.secret_key", Kind::Text),
+    ("JETCC_REQUIRE_WORKER_CERTIFICATE", "require_worker_certificate", Kind::Switch),
     ("JETCC_STORE_URL", "store.url", Kind::Text),
     ("JETCC_QUEUE_WAIT_SECONDS_MAX", "queue_wait_seconds_max", Kind::Number),
 ];
@@ -27,7 +32,8 @@ pub fn scheduler(
     environment: &Environment,
 ) -> Result<(Settings, FarmSecrets), ConfigError> {
     let table = overlay(read(path)?, SCHEDULER, environment)?;
-    let settings: Settings = deserialize(table, path)?;
+    let mut settings: Settings = deserialize(table, path)?;
+    settings.tls = tls(settings.tls, path)?;
     let secrets = beside(path, &settings.secrets_file);
     let secrets = deserialize(read(&secrets)?, &secrets)?;
     Ok((settings, secrets))

@@ -6,14 +6,18 @@ use serde::Deserialize;
 use toml::{Table, Value};
 
 use super::environment::Environment;
-use super::file::{ConfigError, Kind, Overrides, deserialize, overlay, read};
+use super::file::{ConfigError, Kind, Overrides, deserialize, overlay, read, tls};
 use crate::job::{Pool, WorkerId};
-use crate::queue::Secret;
+use crate::queue::{Secret, TlsSettings};
 use crate::store::StoreSettings;
 use crate::worker::Settings;
 
 pub(super) const WORKER: Overrides = &[
     ("JETCC_NATS_URL", "nats_url", Kind::Text),
+    ("JETCC_TLS_CA_FILE", "tls.ca_file", Kind::Text),
+    ("JETCC_TLS_CERT_FILE", "tls.cert_file", Kind::Text),
+    ("JETCC_TLS_KEY_FILE", "tls.key_file", Kind::Text),
+    ("JETCC_TLS_ALLOW_PLAINTEXT_OVER_NETWORK", "tls.allow_plaintext_over_network", Kind::Switch),
     ("JETCC_WORKER_ID", "worker_id", Kind::Text),
     ("JETCC_SCHEDULER_AUTH_TYPE", "scheduler_auth.type", Kind::Text),
     ("JETCC_SCHEDULER_AUTH_TOKEN", "scheduler_auth.token", Kind::Text),
@@ -40,6 +44,8 @@ pub(super) const WORKER: Overrides = &[
 pub struct WorkerConfig {
     /// Address of the NATS server.
     pub nats_url: String,
+    /// Encryption of the connection.
+    pub tls: TlsSettings,
     /// The worker's name.
     pub worker: WorkerId,
     /// What it shows the scheduler.
@@ -57,6 +63,8 @@ pub struct WorkerConfig {
 #[serde(deny_unknown_fields)]
 struct WorkerConnection {
     nats_url: String,
+    #[serde(default)]
+    tls: TlsSettings,
     worker_id: Option<WorkerId>,
     scheduler_auth: WorkerAuth,
     #[serde(default)]
@@ -91,7 +99,7 @@ enum BuilderType {
 pub fn worker(path: &Path, environment: &Environment) -> Result<WorkerConfig, ConfigError> {
     let mut table = overlay(read(path)?, WORKER, environment)?;
     let mut connection = Table::new();
-    for key in ["nats_url", "worker_id", "scheduler_auth", "store"] {
+    for key in ["nats_url", "tls", "worker_id", "scheduler_auth", "store"] {
         if let Some(value) = table.remove(key) {
             connection.insert(key.into(), value);
         }
@@ -111,7 +119,16 @@ pub fn worker(path: &Path, environment: &Environment) -> Result<WorkerConfig, Co
     };
     let WorkerAuth::JwtToken { token } = connection.scheduler_auth;
     let (nats_url, store) = (connection.nats_url, connection.store);
-    Ok(WorkerConfig { nats_url, worker, token, store, pool: Pool::of_this_machine(), settings })
+    let tls = tls(connection.tls, path)?;
+    Ok(WorkerConfig {
+        nats_url,
+        tls,
+        worker,
+        token,
+        store,
+        pool: Pool::of_this_machine(),
+        settings,
+    })
 }
 
 /// The host's name in the alphabet of ids.

@@ -14,6 +14,7 @@ use sha2::{Digest as _, Sha256};
 use super::connect::{Connection, QueueError, Secret};
 use super::permissions::Permissions;
 use super::subjects;
+use super::tls::Certificate;
 
 /// Largest question, in bytes.
 const QUESTION_BYTES_MAX: usize = 64 << 10;
@@ -38,6 +39,8 @@ pub struct Caller {
     pub secret: Secret,
     /// Address it comes from.
     pub host: String,
+    /// What it showed, if the server asks for certificates.
+    pub certificate: Option<Certificate>,
     /// Public key of the connection, to be echoed.
     user_key: String,
     server_id: String,
@@ -76,6 +79,8 @@ struct QuestionBody {
     server_id: ServerId,
     #[serde(default)]
     client_info: ClientInfo,
+    #[serde(default)]
+    client_tls: ClientTls,
     connect_opts: ConnectOptions,
 }
 
@@ -88,6 +93,13 @@ struct ServerId {
 struct ClientInfo {
     #[serde(default)]
     host: String,
+}
+
+#[derive(Default, Deserialize)]
+struct ClientTls {
+    /// In PEM, each from the caller's own to an authority's. The server verified them.
+    #[serde(default)]
+    verified_chains: Vec<Vec<String>>,
 }
 
 #[derive(Deserialize)]
@@ -235,17 +247,26 @@ fn read(payload: &[u8]) -> Result<Caller, CalloutError> {
     if !signed {
         return Err(CalloutError::Malformed("not signed by a server"));
     }
-    let QuestionBody { user_nkey, server_id, client_info, connect_opts } = question.nats;
+    let QuestionBody { user_nkey, server_id, client_info, client_tls, connect_opts } =
+        question.nats;
     let ConnectOptions { user, pass, auth_token } = connect_opts;
     let secret = Secret::new(if pass.is_empty() { &auth_token } else { &pass });
     Ok(Caller {
         user,
         secret,
         host: client_info.host,
+        certificate: client_tls.own(),
         user_key: user_nkey,
         server_id: server_id.id,
         reply: None,
     })
+}
+
+impl ClientTls {
+    /// The caller's own; every chain begins with it.
+    fn own(&self) -> Option<Certificate> {
+        Certificate::from_pem(self.verified_chains.first()?.first()?)
+    }
 }
 
 fn unix_seconds() -> u64 {

@@ -1,6 +1,9 @@
 //! One connection to a NATS server, with the settings that this farm's manners need.
 
+use std::error::Error;
 use std::fmt;
+use std::io;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use async_nats::connection::State;
@@ -8,6 +11,8 @@ use async_nats::{Client, ConnectError, ConnectErrorKind, ConnectOptions, Event, 
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
+
+use super::tls::{self, TlsSettings};
 
 /// Oldest server whose behaviour the design relies on; 2.9 ignores parts of our settings silently.
 const SERVER_MIN: (i64, i64, i64) = (2, 10, 0);
@@ -45,8 +50,10 @@ impl fmt::Debug for Secret {
 /// Where to connect and as whom.
 #[derive(Clone, Debug)]
 pub struct Login {
-    /// `nats://host:port`, several separated by commas.
+    /// `tls://host:port`, on this machine also `nats://`; several separated by commas.
     pub url: String,
+    /// Certificates, and whether encryption may be left out.
+    pub tls: TlsSettings,
     /// NATS user: a client or worker id, or a fixed role.
     pub user: String,
     /// Its password, token or JWT.
@@ -74,6 +81,36 @@ pub enum QueueError {
         url: String,
         /// The client library's words.
         message: String,
+    },
+    /// An address that is none.
+    #[error(
+        "`{url}` is no address of a NATS server: {message}: wanted `tls://host:port`, several separated by commas"
+    )]
+    BadUrl {
+        /// What the settings say.
+        url: String,
+        /// What is wrong.
+        message: String,
+    },
+    /// The connection would cross a network unencrypted.
+    #[error(
+        "`{url}` leads to `{address}`, another machine, without encryption: wanted `tls://`\nhint: give the server a certificate (`jetcc auth init --nats-url tls://HOST:4222`), or set `allow_plaintext_over_network` in `[tls]` (clients: `[dist.tls]`)"
+    )]
+    Plaintext {
+        /// What the settings say.
+        url: String,
+        /// What it stands for.
+        address: IpAddr,
+    },
+    /// The parties do not trust each other's certificates, or one does not speak TLS.
+    #[error("no encrypted connection to `{url}`: {message}\nhint: {hint}")]
+    Tls {
+        /// Where.
+        url: String,
+        /// The TLS library's words.
+        message: String,
+        /// What to look at.
+        hint: &'static str,
     },
     /// A scheduler did not let us in.
     #[error("`{url}` turned `{user}` away: the token is wrong or has ended")]
@@ -121,6 +158,13 @@ pub enum QueueError {
     },
 }
 
+impl QueueError {
+    /// Whether the settings are the cause, so that trying again cannot help.
+    pub fn is_of_settings(&self) -> bool {
+        matches!(self, Self::BadUrl { .. } | Self::Plaintext { .. })
+    }
+}
+
 /// A live connection; cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Connection {
@@ -132,19 +176,19 @@ impl Connection {
     /// Connects as `login` says and checks the server's version.
     ///
     /// # Errors
-    /// With [`Patience::None`] [`QueueError::Connect`], [`QueueError::TurnedAway`] or
-    /// [`QueueError::NoScheduler`]; [`QueueError::ServerTooOld`] when the server lacks what we need.
+    /// With [`Patience::None`] any of those that say why there is no connection; with
+    /// [`Patience::Endless`] those that the settings cause. [`QueueError::ServerTooOld`] when the
+    /// server lacks what we need.
     pub async fn open(login: &Login, name: &str, patience: Patience) -> Result<Self, QueueError> {
         let (sender, connects) = watch::channel(0_u64);
         loop {
-            let options = options(login, name, sender.clone());
-            match options.connect(login.url.as_str()).await {
+            match attempt(login, name, sender.clone()).await {
                 Ok(client) => return Self::checked(client, connects),
-                Err(error) if patience == Patience::Endless => {
-                    tracing::warn!(url = login.url, error = %error, "nats is not reachable, trying again");
+                Err(error) if patience == Patience::Endless && !error.is_of_settings() => {
+                    tracing::warn!(url = login.url, %error, "no connection to nats, trying again");
                     tokio::time::sleep(Duration::from_millis(500)).await;
                 }
-                Err(error) => return Err(refusal(login, &error).await),
+                Err(error) => return Err(error),
             }
         }
     }
@@ -187,20 +231,49 @@ impl Connection {
     }
 }
 
+async fn attempt(
+    login: &Login,
+    name: &str,
+    connects: watch::Sender<u64>,
+) -> Result<Client, QueueError> {
+    let servers = tls::servers(&login.url, &login.tls).await?;
+    match options(login, name, connects).connect(servers.as_slice()).await {
+        Ok(client) => Ok(client),
+        Err(error) => Err(refusal(login, &servers, &error).await),
+    }
+}
+
 /// What a failed connect means: the server asks a scheduler about everybody who connects.
-async fn refusal(login: &Login, error: &ConnectError) -> QueueError {
+async fn refusal(login: &Login, servers: &[ServerAddr], error: &ConnectError) -> QueueError {
     let (url, user) = (login.url.clone(), login.user.clone());
+    if let Some(error) = handshake(error) {
+        let (message, hint) = tls::explain(error);
+        return QueueError::Tls { url, message, hint };
+    }
     match error.kind() {
         ConnectErrorKind::AuthorizationViolation => QueueError::TurnedAway { url, user },
-        ConnectErrorKind::TimedOut if listens(&url).await => QueueError::NoScheduler(url),
+        ConnectErrorKind::TimedOut if listens(servers).await => QueueError::NoScheduler(url),
         _ => QueueError::Connect { url, message: error.to_string() },
     }
 }
 
+/// The TLS library's error among the causes; a stream's error keeps it inside.
+fn handshake(error: &ConnectError) -> Option<&rustls::Error> {
+    let mut cause: Option<&(dyn Error + 'static)> = error.source();
+    while let Some(error) = cause {
+        let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        if let Some(found) = inner.and_then(|inner| inner.downcast_ref()) {
+            return Some(found);
+        }
+        cause = error.source();
+    }
+    None
+}
+
 /// Whether anybody accepts connections there.
-async fn listens(url: &str) -> bool {
-    for address in url.split(',').filter_map(|url| url.parse::<ServerAddr>().ok()) {
-        let connect = TcpStream::connect((address.host().to_owned(), address.port()));
+async fn listens(servers: &[ServerAddr]) -> bool {
+    for server in servers {
+        let connect = TcpStream::connect((server.host().to_owned(), server.port()));
         if matches!(tokio::time::timeout(CONNECT_TIMEOUT, connect).await, Ok(Ok(_))) {
             return true;
         }
@@ -209,19 +282,37 @@ async fn listens(url: &str) -> bool {
 }
 
 fn options(login: &Login, name: &str, connects: watch::Sender<u64>) -> ConnectOptions {
-    ConnectOptions::with_user_and_password(login.user.clone(), login.password.reveal().to_owned())
-        .name(format!("jetcc {name} {}", login.user))
-        .custom_inbox_prefix(&login.inbox)
-        .connection_timeout(CONNECT_TIMEOUT)
-        .request_timeout(Some(REQUEST_TIMEOUT))
-        .ping_interval(Duration::from_secs(10))
-        .reconnect_delay_callback(|attempts| {
-            RECONNECT_DELAY_MAX.min(Duration::from_millis(20 * attempts as u64))
-        })
-        .event_callback(move |event| {
-            let connects = connects.clone();
-            async move { follow_event(&event, &connects) }
-        })
+    let options = ConnectOptions::with_user_and_password(
+        login.user.clone(),
+        login.password.reveal().to_owned(),
+    )
+    .name(format!("jetcc {name} {}", login.user))
+    .custom_inbox_prefix(&login.inbox)
+    .connection_timeout(CONNECT_TIMEOUT)
+    .request_timeout(Some(REQUEST_TIMEOUT))
+    .ping_interval(Duration::from_secs(10))
+    // Servers that other servers name have not been checked.
+    .ignore_discovered_servers()
+    .reconnect_delay_callback(|attempts| {
+        RECONNECT_DELAY_MAX.min(Duration::from_millis(20 * attempts as u64))
+    })
+    .event_callback(move |event| {
+        let connects = connects.clone();
+        async move { follow_event(&event, &connects) }
+    });
+    with_certificates(options, &login.tls)
+}
+
+/// The library reads the files at each connect: new certificates need no restart.
+fn with_certificates(mut options: ConnectOptions, tls: &TlsSettings) -> ConnectOptions {
+    options = options.require_tls(tls.is_required());
+    if let Some(file) = &tls.ca_file {
+        options = options.add_root_certificates(file.clone());
+    }
+    if let (Some(certificate), Some(key)) = (&tls.cert_file, &tls.key_file) {
+        options = options.add_client_certificate(certificate.clone(), key.clone());
+    }
+    options
 }
 
 fn follow_event(event: &Event, connects: &watch::Sender<u64>) {

@@ -6,8 +6,8 @@
 //! is decoded and bounded before anybody sees it, durable state is in JetStream alone, and
 //! everything is declared again after a reconnect.
 //!
-//! Reading order: [`connect`], [`subjects`], [`permissions`], [`server_config`], [`streams`],
-//! [`submit`], [`serve`], [`pull`], [`blobs`], [`callout`], [`system`].
+//! Reading order: [`connect`], [`tls`], [`subjects`], [`permissions`], [`server_config`],
+//! [`streams`], [`submit`], [`serve`], [`pull`], [`blobs`], [`callout`], [`system`].
 
 pub mod blobs;
 pub mod callout;
@@ -20,5 +20,7 @@ pub mod streams;
 pub mod subjects;
 pub mod submit;
 pub mod system;
+pub mod tls;
 
 pub use connect::{Connection, Login, Patience, QueueError, Secret};
+pub use tls::TlsSettings;

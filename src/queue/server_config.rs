@@ -44,11 +44,43 @@ pub struct Place {
 impl Place {
     /// The place in the checked-in file: a machine (or container) of the server's own.
     pub fn usual() -> Self {
+        Self::listening("0.0.0.0:4222")
+    }
+
+    /// The same with another address for the parties.
+    pub fn listening(listen: &str) -> Self {
         Self {
-            listen: "0.0.0.0:4222".into(),
-            monitor: "0.0.0.0:8222".into(),
+            listen: listen.into(),
+            monitor: "127.0.0.1:8222".into(),
             store_dir: "/var/lib/jetcc/jetstream".into(),
         }
+    }
+}
+
+/// Files of the server's own certificate, as the server sees them.
+#[derive(Clone, Debug)]
+pub struct ServerTls {
+    /// PEM file with the certificate.
+    pub cert_file: String,
+    /// PEM file with its key.
+    pub key_file: String,
+    /// PEM file of the authority whose certificate everybody must show, with mutual TLS.
+    pub client_ca_file: Option<String>,
+}
+
+impl ServerTls {
+    fn block(&self) -> String {
+        let Self { cert_file, key_file, client_ca_file } = self;
+        let verify = client_ca_file.as_ref().map_or_else(String::new, |file| {
+            format!(
+                "  ca_file: \"{file}\"\n  verify: true      # everybody shows a certificate; schedulers look at the workers'\n"
+            )
+        });
+        format!(
+            "# A certificate that was replaced is read on SIGHUP.\n\
+             tls {{\n  cert_file: \"{cert_file}\"\n  key_file: \"{key_file}\"\n{verify}  \
+             min_version: \"1.3\"\n  timeout: 2        # seconds for a handshake\n}}\n\n"
+        )
     }
 }
 
@@ -64,15 +96,16 @@ pub fn secrets_file(secrets: &Secrets) -> String {
 }
 
 /// The server's configuration, which includes the secrets from `include` (a path relative to the
-/// configuration's own folder).
-pub fn server_file(place: &Place, include: &str) -> String {
+/// configuration's own folder). Without `tls` the server is for its own machine, or for a network
+/// that everybody may read.
+pub fn server_file(place: &Place, include: &str, tls: Option<&ServerTls>) -> String {
     let mut text = format!(
         r#"# Written by `jetcc auth init`; keep changes elsewhere.
 include "{include}"   # SCHEDULER_PASSWORD, AUTH_PASSWORD, SYS_PASSWORD, CALLOUT_ISSUER
 
 server_name: jetcc-1
 listen: "{}"
-http: "{}"            # /healthz /varz /jsz: keep it inside
+http: "{}"   # /healthz /varz /jsz: neither encrypted nor protected, keep it inside
 max_payload: 1MB
 max_pending: 64MB
 write_deadline: "10s"
@@ -91,6 +124,7 @@ jetstream {{
 "#,
         place.listen, place.monitor, place.store_dir
     );
+    text.push_str(&tls.map(ServerTls::block).unwrap_or_default());
     text.push_str(&accounts());
     text.push_str(&callout());
     text

@@ -5,9 +5,10 @@
 //! action is recorded only with a proof that its worker was given the job, and nobody is turned
 //! away without a word.
 //!
-//! Reading order: [`settings`], [`run`], [`identity`], [`reception`], [`lanes`], [`registry`],
-//! [`recorder`], [`undertaker`].
+//! Reading order: [`settings`], [`run`], [`identity`], [`certificates`], [`reception`], [`lanes`],
+//! [`registry`], [`recorder`], [`undertaker`].
 
+pub mod certificates;
 pub mod identity;
 pub mod lanes;
 pub mod reception;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::identity::{self, KeyError};
 use super::reception::{self, Office};
 use super::settings::{FarmSecrets, Settings};
-use super::{recorder, undertaker};
+use super::{certificates, recorder, undertaker};
 use crate::job::Pool;
 use crate::lifecycle::Lifecycle;
 use crate::queue::callout::Callout;
@@ -36,7 +36,7 @@ pub enum SchedulerError {
 /// Connects as the scheduler; `main` opens the blob store on this connection.
 ///
 /// # Errors
-/// [`QueueError::ServerTooOld`]; an absent server is waited for.
+/// [`QueueError::ServerTooOld`], or the settings' address is refused; an absent server is waited for.
 pub async fn connect(settings: &Settings, secrets: &FarmSecrets) -> Result<Connection, QueueError> {
     let login = login(settings, SCHEDULER_USER, &secrets.scheduler_password);
     Connection::open(&login, "scheduler", Patience::Endless).await
@@ -80,6 +80,7 @@ pub async fn run(
 fn login(settings: &Settings, user: &str, password: &Secret) -> Login {
     Login {
         url: settings.nats_url.clone(),
+        tls: settings.tls.clone(),
         user: user.to_owned(),
         password: password.clone(),
         inbox: inbox(user),
@@ -128,7 +129,8 @@ async fn declare_again(office: &Office) {
 
 async fn answer_callouts(mut callout: Callout, settings: Settings) {
     while let Some(caller) = callout.next().await {
-        let decision = identity::admit(&caller, &settings);
+        let decision = identity::admit(&caller, &settings)
+            .and_then(|admission| certificates::check(admission, &caller, &settings));
         match &decision {
             Ok(admission) => {
                 tracing::info!(

@@ -3,21 +3,28 @@
 use serde::Deserialize;
 
 use crate::job::Pool;
-use crate::queue::Secret;
+use crate::queue::{Secret, TlsSettings};
 use crate::store::StoreSettings;
 
 /// `scheduler.toml`.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
-    /// Address of the NATS server, `nats://host:4222`; several separated by commas.
+    /// Address of the NATS server, `tls://host:4222`, on this machine also `nats://`; several
+    /// separated by commas.
     pub nats_url: String,
+    /// Encryption of the connection.
+    #[serde(default)]
+    pub tls: TlsSettings,
     /// File with the farm's secrets, as `jetcc auth init` writes it.
     pub secrets_file: String,
     /// How clients show who they are.
     pub client_auth: ClientAuth,
     /// How workers show who they are.
     pub server_auth: ServerAuth,
+    /// Whether a worker must show a certificate with its name; nats-server asks for it then.
+    #[serde(default)]
+    pub require_worker_certificate: bool,
     /// Where blobs are kept; the scheduler looks whether a result's blobs exist.
     #[serde(default)]
     pub store: StoreSettings,

@@ -14,7 +14,9 @@ use crate::job::wire::{JobEnd, JobResult, Progress, Trouble, WorkerState};
 use crate::job::{JobId, Pool, WorkerId};
 use crate::lifecycle::{Drained, Lifecycle};
 use crate::queue::pull::{Held, Puller, Voice};
-use crate::queue::{Connection, Login, Patience, QueueError, Secret, streams, subjects};
+use crate::queue::{
+    Connection, Login, Patience, QueueError, Secret, TlsSettings, streams, subjects,
+};
 use crate::store::Blobs;
 
 /// How long running jobs may take when the worker is told to stop; then they are given back.
@@ -42,6 +44,8 @@ pub enum RunError {
 pub struct Identity {
     /// Address of the NATS server.
     pub nats_url: String,
+    /// Encryption of the connection.
+    pub tls: TlsSettings,
     /// Its name.
     pub worker: WorkerId,
     /// What it shows the scheduler.
@@ -53,11 +57,12 @@ pub struct Identity {
 /// Connects; waits for the server and for a scheduler that lets it in.
 ///
 /// # Errors
-/// [`QueueError::ServerTooOld`].
+/// [`QueueError::ServerTooOld`], or the settings' address is refused.
 pub async fn connect(identity: &Identity) -> Result<Connection, QueueError> {
     let user = identity.worker.as_str();
     let login = Login {
         url: identity.nats_url.clone(),
+        tls: identity.tls.clone(),
         user: user.to_owned(),
         password: identity.token.clone(),
         inbox: subjects::inbox(user),

@@ -3,7 +3,7 @@
 use jetcc::queue::permissions::CLIENT_ACCOUNT;
 use jetcc::queue::server_config::SYSTEM_USER;
 use jetcc::queue::system::System;
-use jetcc::queue::{Connection, Login, Patience, subjects};
+use jetcc::queue::{Connection, Login, Patience, TlsSettings, subjects};
 
 use crate::harness::attacker::Attacker;
 use crate::harness::farm::Farm;
@@ -14,6 +14,7 @@ async fn a_connection_is_seen_and_ended() {
     let farm = Farm::builder().workers(0).start().await;
     let login = Login {
         url: farm.nats_url().to_owned(),
+        tls: TlsSettings::default(),
         user: SYSTEM_USER.to_owned(),
         password: jetcc::queue::Secret::new(&farm.setting("secrets", "system_password")),
         inbox: subjects::inbox(SYSTEM_USER),

@@ -13,3 +13,4 @@ mod projects;
 mod remembered;
 mod rights;
 mod store;
+mod tls;

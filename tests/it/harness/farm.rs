@@ -16,7 +16,7 @@ use jetcc::exec::{self, Ended, Finished, Spec};
 use jetcc::job::Pool;
 use jetcc::queue::Secret;
 use jetcc::scheduler::identity;
-use jetcc::setup;
+use jetcc::setup::{self, Shown, Tls, Transport};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -42,6 +42,8 @@ const WORKER: &str = "load = 'ignore'\nmemory_per_job_bytes = 1048576";
 pub(crate) struct Builder {
     workers: u32,
     settings: Vec<(&'static str, String)>,
+    /// Who shows a certificate; nothing is encrypted when nobody does.
+    shown: Option<Shown>,
 }
 
 impl Builder {
@@ -57,6 +59,12 @@ impl Builder {
         self
     }
 
+    /// Encrypts every connection.
+    pub(crate) fn tls(mut self, shown: Shown) -> Self {
+        self.shown = Some(shown);
+        self
+    }
+
     /// Keeps blobs at `url` instead of in NATS.
     pub(crate) fn store(self, url: &str) -> Self {
         let store = format!("store.url = '{url}'");
@@ -68,10 +76,12 @@ impl Builder {
     pub(crate) async fn start(self) -> Farm {
         let folder = tempfile::Builder::new().prefix("jetcc-it-").tempdir().unwrap();
         let path = folder.path();
-        setup::write(&path.join("farm"), &nats::place(path), "nats://set.by.environment").unwrap();
+        let (transport, scheme) = transport(path, self.shown);
+        let (place, url) = (nats::place(path), "nats://set.by.environment");
+        setup::write(&path.join("farm"), &place, url, &transport).unwrap();
         let mut server = nats::member(path);
         server.start();
-        let addresses = nats::settle(path).await;
+        let addresses = nats::settle(path, scheme).await;
         let variables = variables(path, &addresses);
         let mut farm = Farm { folder, variables, addresses, members: vec![server], ended: false };
         farm.set("worker", WORKER);
@@ -85,6 +95,17 @@ impl Builder {
         farm.wait_for_workers(self.workers).await;
         farm.stop_daemon().await;
         farm
+    }
+}
+
+/// How the farm in `folder` talks, and the scheme of its address.
+fn transport(folder: &Path, shown: Option<Shown>) -> (Transport, &'static str) {
+    match shown {
+        None => (Transport::Plain, "nats"),
+        Some(shown) => {
+            let (hosts, server_folder) = (vec!["127.0.0.1".into()], folder.join("farm"));
+            (Transport::Tls(Tls { hosts, shown, server_folder }), "tls")
+        }
     }
 }
 
@@ -135,6 +156,14 @@ impl Farm {
         let file = self.path(&format!("farm/{role}.toml"));
         let mut table: Table = fs::read_to_string(&file).unwrap().parse().unwrap();
         merge(&mut table, toml.parse().unwrap());
+        fs::write(file, table.to_string()).unwrap();
+    }
+
+    /// Takes a section out of the settings of `role`; holds from the next start of that role on.
+    pub(crate) fn unset(&self, role: &str, section: &str) {
+        let file = self.path(&format!("farm/{role}.toml"));
+        let mut table: Table = fs::read_to_string(&file).unwrap().parse().unwrap();
+        table.remove(section).unwrap();
         fs::write(file, table.to_string()).unwrap();
     }
 

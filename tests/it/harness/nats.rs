@@ -49,7 +49,7 @@ pub(crate) struct Addresses {
 }
 
 /// Waits until the server has written its ports, and makes it use them for good.
-pub(crate) async fn settle(folder: &Path) -> Addresses {
+pub(crate) async fn settle(folder: &Path, scheme: &str) -> Addresses {
     let ports = until("nats-server says where it listens", async || {
         let file = fs::read_dir(folder.join("ports")).unwrap().flatten().next()?;
         serde_json::from_str::<Value>(&fs::read_to_string(file.path()).ok()?).ok()
@@ -64,7 +64,7 @@ pub(crate) async fn settle(folder: &Path) -> Addresses {
     let text = fs::read_to_string(&config).unwrap();
     let text = text.replacen(ANY, &nats, 1).replacen(ANY, &monitor, 1);
     fs::write(config, text).unwrap();
-    Addresses { nats: format!("nats://{nats}"), monitor }
+    Addresses { nats: format!("{scheme}://{nats}"), monitor }
 }
 
 /// What a stream holds.
