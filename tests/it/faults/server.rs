@@ -98,6 +98,17 @@ async fn a_server_that_hangs_sends_compiles_home() {
     farm.finish().await;
 }
 
+#[tokio::test]
+async fn of_a_list_of_servers_one_is_enough() {
+    let mut farm = Farm::builder().start().await;
+    let nobody = "nats://127.0.0.1:1";
+    let list = format!("{nobody},{},{nobody}", farm.nats_url());
+    farm.set_variable("JETCC_DIST_SCHEDULER_URL", list);
+    let project = Project::new(&[("a.c", "int a;\n")]);
+    assert_eq!(project.same(&farm, &["gcc -c a.c"]).await, 1);
+    farm.finish().await;
+}
+
 /// Runs `command` until it is not local any more: the client gives a farm in trouble a rest.
 async fn remote_again(farm: &Farm, project: &Project, command: &str) {
     until("compiles are remote again", async || {
