@@ -109,3 +109,69 @@ fn place(nats_url: &str, transport: &Transport) -> anyhow::Result<Place> {
     };
     Ok(Place::listening(&SocketAddr::new(address, server.port()).to_string()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    fn wish(nats_url: &str, options: &[&str]) -> Init {
+        #[derive(clap::Parser)]
+        struct Line {
+            #[command(flatten)]
+            init: Init,
+        }
+        let line = ["init", "--out", "/farm", "--nats-url", nats_url];
+        let line: Line = clap::Parser::parse_from(line.iter().chain(options));
+        line.init
+    }
+
+    #[test]
+    fn a_farm_over_a_network_is_encrypted_or_that_is_named() {
+        let here = wish("nats://127.0.0.1:4333", &[]);
+        assert_eq!(transport(&here).unwrap(), Transport::Plain);
+        assert_eq!(place(&here.nats_url, &Transport::Plain).unwrap().listen, "127.0.0.1:4333");
+
+        let away = "nats://192.0.2.1:4222";
+        let allowed = transport(&wish(away, &["--allow-plaintext-over-network"])).unwrap();
+        assert_eq!(allowed, Transport::PlaintextOverNetwork);
+        for (url, options) in [
+            (away, &[][..]),
+            (away, &["--mutual-tls"]),
+            ("nats://127.0.0.1:4222", &["--tls-host", "a"]),
+            ("tls://192.0.2.1:4222,nats://127.0.0.1:4222", &[]),
+            ("tls://192.0.2.1:4222", &["--allow-plaintext-over-network"]),
+        ] {
+            assert!(transport(&wish(url, options)).is_err(), "{url} {options:?}");
+        }
+
+        let encrypted =
+            wish("tls://nats.example:4333", &["--tls-host", "10.0.0.1", "--mutual-tls"]);
+        let Transport::Tls(tls) = transport(&encrypted).unwrap() else { panic!("not encrypted") };
+        assert_eq!(tls.hosts, ["nats.example", "10.0.0.1"]);
+        assert_eq!((tls.shown, tls.server_folder.to_str()), (Shown::ByAll, Some("/farm")));
+        let listen = place(&encrypted.nats_url, &Transport::Tls(tls)).unwrap().listen;
+        assert_eq!(listen, "0.0.0.0:4333");
+    }
+
+    #[test]
+    fn a_certificate_is_signed_for_one_worker() {
+        let folder = tempfile::tempdir().unwrap();
+        let (_, authority) = Authority::make().unwrap();
+        fs::write(folder.path().join("ca.key"), authority.key.reveal()).unwrap();
+        let mut wish = GenerateCertificate {
+            farm: folder.path().into(),
+            role: CertificateRole::Worker,
+            name: vec!["worker-1".into()],
+            days: 1,
+            out: folder.path().join("w"),
+        };
+        certificate(&wish).unwrap();
+        let written = fs::read_to_string(folder.path().join("w.pem")).unwrap();
+        let written = tls::Certificate::from_pem(&written).unwrap();
+        assert!(written.is_for(&worker_name("worker-1")) && !written.is_for(&worker_name("w2")));
+        assert!(certificate(&wish).is_err(), "written over");
+        wish.name = vec!["a.b".into()];
+        assert!(certificate(&wish).is_err());
+    }
+}
