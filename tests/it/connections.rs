@@ -2,7 +2,7 @@
 
 use jetcc::queue::permissions::CLIENT_ACCOUNT;
 use jetcc::queue::server_config::SYSTEM_USER;
-use jetcc::queue::system::System;
+use jetcc::queue::system::{Peer, System};
 use jetcc::queue::{Connection, Login, Patience, TlsSettings, subjects};
 
 use crate::harness::attacker::Attacker;
@@ -24,12 +24,12 @@ async fn a_connection_is_seen_and_ended() {
     let token = farm.setting("client", "dist.auth.token");
     let alice = Attacker::connect(&farm, "alice", &token).await;
     alice.ask("farm.c.alice.status", "_INBOX.alice.heard", &[7; 1_000]).await;
-    let found = until("the server says that alice is there", async || {
+    let found = until("the server says that alice is there and has sent it", async || {
         let peers = system.peers(CLIENT_ACCOUNT).await.unwrap();
-        peers.into_iter().find(|peer| peer.name == "alice/shared/alice/alice")
+        let hers = |peer: &Peer| peer.name == "alice/shared/alice/alice";
+        peers.into_iter().find(|peer| hers(peer) && peer.sent_bytes >= 1_000)
     })
     .await;
-    assert!(found.sent_bytes >= 1_000, "{found:?}");
     system.kick(&found).await.unwrap();
     until("her connection is another one", async || {
         let peers = system.peers(CLIENT_ACCOUNT).await.unwrap();
