@@ -1,5 +1,8 @@
 //! The only place that starts a process: argv, working directory, environment, streams, process
 //! group and deadline are set every time, and the whole group is ended when the deadline passes.
+//! What else a stranger's program is held to is in [`confine`].
+
+mod confine;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -9,12 +12,11 @@ use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
-use rustix::fs::{Mode, OFlags, open};
-use rustix::process::{
-    Pid, Resource, Rlimit, Signal, getrlimit, kill_process, kill_process_group, setrlimit,
-};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::signal::unix::{SignalKind, signal};
+
+pub use confine::{Confinement, Door};
 
 /// How often a start is tried again when the program's file is still open for writing elsewhere.
 const BUSY_RETRIES: u32 = 10;
@@ -37,15 +39,6 @@ pub struct Spec {
     pub stream_bytes_max: u64,
     /// How long it may run.
     pub deadline: Duration,
-}
-
-/// What the kernel holds a process and all its children to.
-#[derive(Clone, Copy, Debug)]
-pub struct Confinement {
-    /// File mode creation mask.
-    pub umask: u32,
-    /// Largest file that it may write, in bytes; a larger one ends it with `SIGXFSZ`.
-    pub file_bytes_max: u64,
 }
 
 impl Spec {
@@ -192,7 +185,7 @@ async fn start(spec: &Spec, confinement: Option<Confinement>) -> io::Result<toki
         .stderr(Stdio::piped())
         .process_group(0);
     if let Some(confinement) = confinement {
-        confine(&mut command, confinement);
+        confine::confine(&mut command, confinement);
     }
     let mut command = tokio::process::Command::from(command);
     command.kill_on_drop(true);
@@ -208,29 +201,6 @@ async fn start(spec: &Spec, confinement: Option<Confinement>) -> io::Result<toki
             }
             started => return started,
         }
-    }
-}
-
-/// Applies `confinement` in the child.
-#[expect(unsafe_code, reason = "limits have to be set between fork and exec")]
-fn confine(command: &mut std::process::Command, confinement: Confinement) {
-    let Confinement { umask, file_bytes_max } = confinement;
-    let set = |resource, limit: u64| {
-        let limit = Some(getrlimit(resource).maximum.map_or(limit, |hard| hard.min(limit)));
-        setrlimit(resource, Rlimit { current: limit, maximum: limit })
-    };
-    // SAFETY: system calls alone, which are async-signal-safe and touch no memory of the parent.
-    unsafe {
-        command.pre_exec(move || {
-            rustix::process::umask(Mode::from_raw_mode(umask));
-            set(Resource::Core, 0)?;
-            set(Resource::Fsize, file_bytes_max)?;
-            // Where this is not possible the kernel's own choice stands.
-            if let Ok(file) = open(c"/proc/self/oom_score_adj", OFlags::WRONLY, Mode::empty()) {
-                let _ = rustix::io::write(file, b"1000");
-            }
-            Ok(())
-        });
     }
 }
 
@@ -428,10 +398,23 @@ mod tests {
 
     #[tokio::test]
     async fn confinement_reaches_the_program() {
-        let confinement = Confinement { umask: 0o027, file_bytes_max: 1 << 20 };
-        let script = "umask; ulimit -c; ulimit -f; cat /proc/self/oom_score_adj";
-        let done = run_confined(shell(script), confinement).await.unwrap();
-        assert_eq!(String::from_utf8_lossy(&done.stdout), "0027\n0\n2048\n1000\n");
+        let (reading, writing) = io::pipe().unwrap();
+        drop(writing);
+        let number = std::os::fd::AsRawFd::as_raw_fd(&reading);
+        let confinement = Confinement {
+            umask: 0o027,
+            file_bytes_max: 1 << 20,
+            data_bytes_max: Some(1 << 30),
+            doors: Vec::new().into(),
+            inherited: vec![reading.into()],
+        };
+        let script = format!(
+            "umask; ulimit -c; ulimit -f; ulimit -d; cat /proc/self/oom_score_adj; \
+             test -p /proc/self/fd/{number} && echo open"
+        );
+        let done = run_confined(shell(&script), confinement).await.unwrap();
+        let printed = String::from_utf8_lossy(&done.stdout);
+        assert_eq!(printed, "0027\n0\n2048\n1048576\n1000\nopen\n");
     }
 
     #[tokio::test]

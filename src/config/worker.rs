@@ -32,6 +32,8 @@ pub(super) const WORKER: Overrides = &[
     ("JETCC_MEMORY_PER_JOB_BYTES", "memory_per_job_bytes", Kind::Number),
     ("JETCC_MEMORY_RESERVE_BYTES", "memory_reserve_bytes", Kind::Number),
     ("JETCC_JOB_SECONDS_MAX", "job_seconds_max", Kind::Number),
+    ("JETCC_JOB_MEMORY_BYTES_MAX", "job_memory_bytes_max", Kind::Number),
+    ("JETCC_JOB_PROCESSES_MAX", "job_processes_max", Kind::Number),
     ("JETCC_INPUT_BYTES_MAX", "input_bytes_max", Kind::Number),
     ("JETCC_OUTPUT_BYTES_MAX", "output_bytes_max", Kind::Number),
     ("JETCC_STREAM_BYTES_MAX", "stream_bytes_max", Kind::Number),

@@ -227,6 +227,9 @@ pub enum Trouble {
     /// The worker is stopping.
     #[error("worker is stopping")]
     Stopping,
+    /// The compile needed more memory than the worker allows.
+    #[error("needed more than {0} bytes of memory")]
+    TooMuchMemory(u64),
 }
 
 /// What the action cache holds under an action's key.

@@ -20,10 +20,14 @@ use crate::store::{DiskCache, DiskError};
 use super::WorkerError;
 use super::layout::{self, Layout, Place, Way};
 use super::roots::{Idle, Root, make_folder};
+use super::sandbox;
 
 /// How often a removal is tried: an ended compile needs a moment to let go of its files.
 const REMOVE_TRIES: u32 = 100;
 const REMOVE_PAUSE: Duration = Duration::from_millis(20);
+/// What a file or folder counts for at least: an empty one uses an inode, of which disks have so
+/// many and no more.
+const ENTRY_BYTES: u64 = 4_096;
 
 /// The folder of all jobs of this worker.
 #[derive(Debug)]
@@ -175,11 +179,11 @@ impl JobFolder {
         Ok(absent)
     }
 
-    /// Bytes that the compile has written so far, and those of its inputs' copies.
+    /// Bytes that the compile has written so far, deleted or not, and those of its inputs' copies.
     pub(super) fn bytes_written(&self, layout: &Layout) -> u64 {
         (0..layout.writable.len())
             .map(|number| bytes_in(&self.place(Place::Writable(number))))
-            .sum()
+            .fold(sandbox::held::bytes(self.root.path()), u64::saturating_add)
     }
 }
 
@@ -219,11 +223,11 @@ impl Caches {
 fn bytes_in(folder: &Path) -> u64 {
     let Ok(entries) = fs::read_dir(folder) else { return 0 };
     let size = |entry: fs::DirEntry| match entry.metadata() {
-        Ok(found) if found.is_dir() => bytes_in(&entry.path()),
-        Ok(found) => found.blocks().saturating_mul(512),
+        Ok(found) if found.is_dir() => bytes_in(&entry.path()).saturating_add(ENTRY_BYTES),
+        Ok(found) => found.blocks().saturating_mul(512).max(ENTRY_BYTES),
         Err(_) => 0,
     };
-    entries.flatten().map(size).sum()
+    entries.flatten().map(size).fold(0, u64::saturating_add)
 }
 
 /// Removes a folder as well as that can be done.

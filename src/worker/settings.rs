@@ -34,6 +34,11 @@ pub struct Settings {
     pub memory_reserve_bytes: u64,
     /// Longest compile, in seconds; 600.
     pub job_seconds_max: u64,
+    /// Most memory of one compile with all its processes, in bytes; 4 GiB. Of each process where
+    /// there is no cgroup for it.
+    pub job_memory_bytes_max: u64,
+    /// Most processes and threads of one compile at once; 256.
+    pub job_processes_max: u64,
     /// Most bytes of input files of one job; 2 GiB.
     pub input_bytes_max: u64,
     /// Most bytes that one job may write to disk; 1 GiB.
@@ -70,6 +75,8 @@ impl Default for Settings {
             memory_per_job_bytes: 512 * MIB,
             memory_reserve_bytes: 256 * MIB,
             job_seconds_max: 600,
+            job_memory_bytes_max: 4 * GIB,
+            job_processes_max: 256,
             input_bytes_max: 2 * GIB,
             output_bytes_max: GIB,
             stream_bytes_max: 16 * MIB,

@@ -104,7 +104,13 @@ pub(in crate::worker) fn of(
 mod tests {
     use std::collections::BTreeMap;
 
+    use super::super::{Calls, Memory, Processes};
     use super::*;
+
+    fn mode(users: Users, proc: Proc, argv0: Argv0) -> Mode {
+        let (calls, memory) = (Calls::Filtered, Memory::Job);
+        Mode { users, proc, argv0, calls, memory, processes: Processes::Cgroup }
+    }
 
     fn line(mode: Mode, start: Start) -> String {
         let mounts = [
@@ -123,7 +129,7 @@ mod tests {
 
     #[test]
     fn every_barrier_then_mounts_then_command() {
-        let mode = Mode { users: Users::OwnAndLast, proc: Proc::Fresh, argv0: Argv0::Free };
+        let mode = mode(Users::OwnAndLast, Proc::Fresh, Argv0::Free);
         let wanted = "--unshare-user --disable-userns --unshare-ipc --unshare-pid --unshare-net \
             --unshare-uts --unshare-cgroup-try --hostname jetcc --die-with-parent --new-session \
             --cap-drop ALL --clearenv --ro-bind /b/j/root / --dev-bind /dev/null /dev/null \
@@ -138,7 +144,7 @@ mod tests {
 
     #[test]
     fn a_poor_machine_still_has_the_other_barriers() {
-        let mode = Mode { users: Users::Shared, proc: Proc::Empty, argv0: Argv0::Searched };
+        let mode = mode(Users::Shared, Proc::Empty, Argv0::Searched);
         let line = line(mode, Start::ByName);
         assert!(!line.contains("--unshare-user") && !line.contains("--proc"));
         assert!(line.contains("--unshare-net") && line.contains("--cap-drop ALL"));

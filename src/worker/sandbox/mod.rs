@@ -8,28 +8,35 @@
 //! | see this machine's files, `$HOME`, other jobs | its root is the job's folder, nothing else is mounted |
 //! | change a file of the caches | hard links are mounted read-only; what can be written is a copy |
 //! | reach the network | own network namespace, loopback down |
-//! | see or signal other processes, outlive its end | own pid namespace, dies with its parent |
+//! | see, signal or trace other processes, outlive its end | own pid namespace, dies with its parent |
 //! | gain rights | own user namespace, no capabilities, `no_new_privs`, no further user namespaces |
+//! | reach the kernel's seldom used parts | only the system calls of [`filter`] |
 //! | change the kernel's settings | `/proc` is read-only |
 //! | see our environment | it is cleared |
 //! | run for ever | deadline |
-//! | fill the disk | limit for each file, and for all files together looked at once a second |
+//! | use the memory up, start processes without end | a cgroup of [`cells`], else limits of each process |
+//! | fill the disk | limit for each file, and for all files together looked at once a second, deleted ones ([`held`]) too |
 //! | flood us with text | limit for each stream |
 //! | smuggle a link as output | outputs are opened without following links, regular files only |
 //! | get us killed for its memory | the kernel's out-of-memory killer takes it first |
 //!
-//! Not held: the number of processes (`RLIMIT_NPROC` counts per user, not per sandbox) and memory;
-//! the deadline ends what goes wild. Run workers in a cgroup with `TasksMax` and `MemoryMax`.
+//! What this machine lacks of these is said at the start ([`Mode::lacks`]).
 //!
-//! Reading order: this file, [`arguments`], [`probe`].
+//! Reading order: this file, [`arguments`], [`filter`], [`cells`], [`gate`], [`held`], [`probe`].
 
 pub(super) mod arguments;
+mod cells;
+mod filter;
+mod gate;
+pub(super) mod held;
 mod probe;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io;
-use std::path::PathBuf;
+use std::os::fd::AsRawFd as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::exec::{self, Confinement, Ended, ExecError, Finished};
@@ -39,6 +46,9 @@ use crate::job::wire::Trouble;
 use super::WorkerError;
 use super::layout::Start;
 use super::settings::Settings;
+use cells::{Cells, Lease};
+use filter::Filter;
+use gate::Gate;
 
 /// Devices that a compiler sees.
 pub(super) const DEVICES: [&str; 2] = ["null", "urandom"];
@@ -55,6 +65,10 @@ pub(super) struct Sandbox {
     bwrap: PathBuf,
     pub(super) mode: Mode,
     limits: Limits,
+    /// `Some` when calls are filtered.
+    filter: Option<Arc<Filter>>,
+    /// `Some` when cgroups hold anything.
+    cells: Option<Arc<Cells>>,
 }
 
 /// Which barriers this machine lets us build.
@@ -63,6 +77,9 @@ pub(super) struct Mode {
     pub(super) users: Users,
     pub(super) proc: Proc,
     pub(super) argv0: Argv0,
+    pub(super) calls: Calls,
+    pub(super) memory: Memory,
+    pub(super) processes: Processes,
 }
 
 /// User namespaces.
@@ -94,10 +111,62 @@ pub(super) enum Argv0 {
     Searched,
 }
 
+/// System calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Calls {
+    /// Those of [`filter`].
+    Filtered,
+    /// Any: the kernel has no seccomp, or bubblewrap may not use it.
+    Free,
+}
+
+/// What the limit of memory counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Memory {
+    /// The whole job: a cgroup.
+    Job,
+    /// The private memory of each process.
+    Process,
+}
+
+/// What holds the number of processes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Processes {
+    /// A cgroup.
+    Cgroup,
+    /// `RLIMIT_NPROC`, which counts in the job's own user namespace (Linux 5.14).
+    UserNamespace,
+    /// Nothing: the deadline alone.
+    Free,
+}
+
+impl Mode {
+    /// What this machine lacks of all barriers, for people.
+    pub(super) fn lacks(self) -> Vec<&'static str> {
+        let users = match self.users {
+            Users::OwnAndLast => None,
+            Users::Own => Some("compiles may make user namespaces"),
+            Users::Shared => {
+                Some("compiles run as root without capabilities, not in a user namespace")
+            }
+        };
+        let proc = (self.proc == Proc::Empty)
+            .then_some("`/proc` is empty for compiles: some compilers need a real one");
+        let calls = (self.calls == Calls::Free).then_some("compiles may make any system call");
+        let memory = (self.memory == Memory::Process)
+            .then_some("memory is limited for each process, not for a compile as a whole");
+        let processes = (self.processes == Processes::Free)
+            .then_some("a compile may start any number of processes until its time is over");
+        [users, proc, calls, memory, processes].into_iter().flatten().collect()
+    }
+}
+
 /// How much a command may use.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {
     pub(super) time: Duration,
+    pub(super) memory_bytes: u64,
+    pub(super) processes: u64,
     pub(super) stream_bytes: u64,
     pub(super) output_bytes: u64,
 }
@@ -106,6 +175,8 @@ impl Limits {
     pub(super) fn of(settings: &Settings) -> Self {
         Self {
             time: settings.job_time_max(),
+            memory_bytes: settings.job_memory_bytes_max,
+            processes: settings.job_processes_max,
             stream_bytes: settings.stream_bytes_max,
             output_bytes: settings.output_bytes_max,
         }
@@ -115,8 +186,7 @@ impl Limits {
 impl Sandbox {
     /// Finds out, by running it, with which barriers bubblewrap works here.
     pub(super) async fn open(settings: &Settings) -> Result<Self, WorkerError> {
-        let mode = probe::best_mode(&settings.bwrap_path).await?;
-        Ok(Self { bwrap: settings.bwrap_path.clone(), mode, limits: Limits::of(settings) })
+        probe::best(&settings.bwrap_path, Limits::of(settings)).await
     }
 
     /// Runs bubblewrap with `arguments` of [`arguments::of`] to the command's end. Dropping the
@@ -124,11 +194,71 @@ impl Sandbox {
     ///
     /// Has to be polled on a thread that outlives the command: bubblewrap dies with it.
     pub(super) async fn run(&self, arguments: Vec<OsString>) -> Result<Finished, Trouble> {
-        let Limits { time, stream_bytes, output_bytes } = self.limits;
-        let spec = spec(&self.bwrap, arguments, stream_bytes, time);
-        let confinement = Confinement { umask: 0, file_bytes_max: output_bytes };
-        let done = exec::run_confined(spec, confinement).await.map_err(|error| match error {
-            ExecError::TimedOut { .. } => Trouble::TimedOut(time.as_secs()),
+        let (mut lease, done) = self.confined(arguments).await?;
+        if exit_of(done.status) == Exit::Signal(SIGXFSZ) {
+            return Err(Trouble::TooMuchOutput(self.limits.output_bytes));
+        }
+        if done.status != Ended::Code(0)
+            && lease.as_mut().is_some_and(|lease| lease.ran_out_of_memory())
+        {
+            return Err(Trouble::TooMuchMemory(self.limits.memory_bytes));
+        }
+        match failed_setup(&done) {
+            Some(text) => Err(Trouble::Sandbox(text)),
+            None => Ok(done),
+        }
+    }
+
+    /// Runs bubblewrap with all limits.
+    async fn confined(
+        &self,
+        arguments: Vec<OsString>,
+    ) -> Result<(Option<Lease>, Finished), Trouble> {
+        let limits = &self.limits;
+        let broken = |error: io::Error| Trouble::Sandbox(error.to_string());
+        let (mut first, mut inherited) = (Vec::<OsString>::new(), Vec::new());
+        if let Some(filter) = &self.filter {
+            let program = filter.open().map_err(broken)?;
+            first.extend(["--seccomp".into(), program.as_raw_fd().to_string().into()]);
+            inherited.push(program);
+        }
+        // Outlives the run: while it is there, a child that could not be limited waits.
+        let mut gate = match self.mode.processes {
+            Processes::UserNamespace => {
+                let (gate, ends) = Gate::make().map_err(broken)?;
+                first.extend(gate::arguments(&ends));
+                inherited.extend(ends);
+                Some(gate)
+            }
+            Processes::Cgroup | Processes::Free => None,
+        };
+        let lease = self.cells.as_ref().map(Cells::take).transpose().map_err(broken)?;
+        let confinement = Confinement {
+            umask: 0,
+            file_bytes_max: limits.output_bytes,
+            data_bytes_max: (self.mode.memory == Memory::Process).then_some(limits.memory_bytes),
+            doors: lease.as_ref().map(Lease::doors).unwrap_or_default(),
+            inherited,
+        };
+        first.extend(arguments);
+        let spec = spec(&self.bwrap, first, limits.stream_bytes, limits.time);
+        let run = async {
+            let done = exec::run_confined(spec, confinement).await;
+            done.map_err(|error| self.trouble(error))
+        };
+        let hold = async {
+            match &mut gate {
+                Some(gate) => gate.hold(limits.processes).await.map_err(broken),
+                None => Ok(()),
+            }
+        };
+        let (done, ()) = tokio::try_join!(run, hold)?;
+        Ok((lease, done))
+    }
+
+    fn trouble(&self, error: ExecError) -> Trouble {
+        match error {
+            ExecError::TimedOut { .. } => Trouble::TimedOut(self.limits.time.as_secs()),
             ExecError::TooMuchOutput { limit, .. } => Trouble::TooMuchOutput(limit),
             // The command's fault, not this machine's.
             ExecError::Start { ref source, .. }
@@ -139,13 +269,6 @@ impl Sandbox {
             ExecError::Start { .. } | ExecError::Follow { .. } => {
                 Trouble::Sandbox(error.to_string())
             }
-        })?;
-        if exit_of(done.status) == Exit::Signal(SIGXFSZ) {
-            return Err(Trouble::TooMuchOutput(output_bytes));
-        }
-        match failed_setup(&done) {
-            Some(text) => Err(Trouble::Sandbox(text)),
-            None => Ok(done),
         }
     }
 
@@ -161,7 +284,7 @@ impl Sandbox {
 }
 
 fn spec(
-    bwrap: &std::path::Path,
+    bwrap: &Path,
     arguments: Vec<OsString>,
     stream_bytes_max: u64,
     deadline: Duration,
