@@ -32,7 +32,15 @@ impl Executor {
     /// # Errors
     /// [`WorkerError`] when this machine cannot run jobs.
     pub async fn open(settings: &Settings, blobs: Blobs) -> Result<Self, WorkerError> {
-        let sandbox = Sandbox::open(settings).await?;
+        Self::with(settings, blobs, Sandbox::open(settings).await?)
+    }
+
+    /// Runs jobs in `sandbox`.
+    pub(super) fn with(
+        settings: &Settings,
+        blobs: Blobs,
+        sandbox: Sandbox,
+    ) -> Result<Self, WorkerError> {
         let builds = Arc::new(Builds::open(settings.build_dir())?);
         let cache = |name, bytes_max| DiskCache::open(settings.cache_dir.join(name), bytes_max);
         let caches = Caches {

@@ -189,6 +189,12 @@ impl Sandbox {
         probe::best(&settings.bwrap_path, Limits::of(settings)).await
     }
 
+    /// Every kind that works here: for tests.
+    #[cfg(test)]
+    pub(super) async fn every(settings: &Settings) -> Result<Vec<Self>, WorkerError> {
+        probe::every(&settings.bwrap_path, Limits::of(settings)).await
+    }
+
     /// Runs bubblewrap with `arguments` of [`arguments::of`] to the command's end. Dropping the
     /// future ends every process of the sandbox.
     ///

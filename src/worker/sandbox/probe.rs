@@ -46,30 +46,23 @@ async fn plain(
     bwrap: &Path,
     limits: Limits,
 ) -> Result<(Sandbox, Option<WorkerError>), WorkerError> {
-    let help = help(bwrap).await?;
-    let argv0 = if help.contains("--argv0") { Argv0::Free } else { Argv0::Searched };
+    let argv0 = argv0(bwrap).await?;
     let mut first = None;
     for (users, proc) in LADDER {
-        let sandbox = Sandbox {
-            bwrap: bwrap.to_owned(),
-            mode: Mode {
-                users,
-                proc,
-                argv0,
-                calls: Calls::Free,
-                memory: Memory::Process,
-                processes: Processes::Free,
-            },
-            limits,
-            filter: None,
-            cells: None,
-        };
+        let sandbox = bare(bwrap, limits, (users, proc, argv0));
         match attempt(&sandbox).await {
             Ok(()) => return Ok((sandbox, first)),
             Err(error) => first = first.or(Some(error)),
         }
     }
     Err(first.unwrap_or_else(|| WorkerError::sandbox(bwrap, "no way to run it".to_owned())))
+}
+
+/// Namespaces alone.
+fn bare(bwrap: &Path, limits: Limits, (users, proc, argv0): (Users, Proc, Argv0)) -> Sandbox {
+    let (calls, memory, processes) = (Calls::Free, Memory::Process, Processes::Free);
+    let mode = Mode { users, proc, argv0, calls, memory, processes };
+    Sandbox { bwrap: bwrap.to_owned(), mode, limits, filter: None, cells: None }
 }
 
 /// `plain` with the filter, where that works.
@@ -82,23 +75,34 @@ async fn filtered(plain: &Sandbox) -> Option<Sandbox> {
 
 /// `sandbox` with the best limits that work.
 async fn limited(sandbox: Sandbox) -> Sandbox {
+    let held = match celled(&sandbox).await {
+        Some(held) => held,
+        None => sandbox,
+    };
+    by_rlimits(held).await
+}
+
+/// `sandbox` with cgroups, where they work.
+async fn celled(sandbox: &Sandbox) -> Option<Sandbox> {
+    let cells = Cells::open(sandbox.limits)?;
     let mut held = sandbox.clone();
-    held.cells = Cells::open(sandbox.limits);
-    if let Some(cells) = &held.cells {
-        if cells.hold(Controller::Memory) {
-            held.mode.memory = Memory::Job;
-        }
-        if cells.hold(Controller::Processes) {
-            held.mode.processes = Processes::Cgroup;
-        }
-        if attempt(&held).await.is_err() {
-            held = sandbox;
-        }
+    if cells.hold(Controller::Memory) {
+        held.mode.memory = Memory::Job;
     }
-    if held.mode.processes == Processes::Free && counts_by_itself(&held).await {
-        held.mode.processes = Processes::UserNamespace;
+    if cells.hold(Controller::Processes) {
+        held.mode.processes = Processes::Cgroup;
     }
-    held
+    held.cells = Some(cells);
+    attempt(&held).await.is_ok().then_some(held)
+}
+
+/// `sandbox` with the number of processes limited in its user namespace, where that works and
+/// nothing better does.
+async fn by_rlimits(mut sandbox: Sandbox) -> Sandbox {
+    if sandbox.mode.processes == Processes::Free && counts_by_itself(&sandbox).await {
+        sandbox.mode.processes = Processes::UserNamespace;
+    }
+    sandbox
 }
 
 /// Whether the kernel counts the processes of a user namespace for itself (older ones count all of
@@ -136,9 +140,33 @@ fn words(trouble: Trouble) -> String {
 }
 
 /// What bubblewrap knows.
-async fn help(bwrap: &Path) -> Result<String, WorkerError> {
+async fn argv0(bwrap: &Path) -> Result<Argv0, WorkerError> {
     let spec = spec(bwrap, vec!["--help".into()], PROBE_BYTES, PROBE_TIME);
     let done = exec::run(spec).await;
     let done = done.map_err(|error| WorkerError::sandbox(bwrap, error.to_string()))?;
-    Ok(String::from_utf8_lossy(&done.stdout).into_owned())
+    let known = String::from_utf8_lossy(&done.stdout).contains("--argv0");
+    Ok(if known { Argv0::Free } else { Argv0::Searched })
+}
+
+/// Every kind of sandbox that this machine can build, best first: the barriers are tested in each.
+#[cfg(test)]
+pub(super) async fn every(bwrap: &Path, limits: Limits) -> Result<Vec<Sandbox>, WorkerError> {
+    let argv0 = argv0(bwrap).await?;
+    let mut found = Vec::new();
+    // Each step of the ladder with a fresh `/proc`, and the first one with an empty one.
+    for (users, proc) in LADDER.into_iter().take(4) {
+        let plain = bare(bwrap, limits, (users, proc, argv0));
+        if attempt(&plain).await.is_ok() {
+            found.extend(filtered(&plain).await);
+        }
+    }
+    let Some(best) = found.first().cloned() else { return Ok(found) };
+    let plain = Sandbox { filter: None, mode: Mode { calls: Calls::Free, ..best.mode }, ..best };
+    found.push(limited(plain).await);
+    for sandbox in found.iter_mut().filter(|sandbox| sandbox.mode.calls == Calls::Filtered) {
+        *sandbox = by_rlimits(sandbox.clone()).await;
+    }
+    found.extend(celled(&found[0]).await);
+    found.rotate_right(1);
+    Ok(found)
 }

@@ -6,6 +6,8 @@
 
 mod barriers;
 mod compiles;
+mod hostile;
+mod hostile_use;
 mod toolchains;
 
 use std::collections::BTreeMap;
@@ -25,6 +27,7 @@ use crate::job::{
 };
 use crate::store::{Blobs, Compressed, Limits};
 
+use super::sandbox::{Mode, Sandbox};
 use super::{Capacity, Executor, Load, Settings};
 
 const SEARCH_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
@@ -35,7 +38,22 @@ struct Bench {
     blobs: Blobs,
     executor: Executor,
     capacity: Capacity,
+    mode: Mode,
     heard: Mutex<Vec<Progress>>,
+}
+
+/// Settings of a worker with its own folder.
+fn settings(change: impl FnOnce(&mut Settings)) -> (tempfile::TempDir, Settings) {
+    let folder = tempfile::tempdir().unwrap();
+    let mut settings = Settings {
+        cache_dir: folder.path().join("cache"),
+        slots: Some(4),
+        load: Load::Ignore,
+        memory_per_job_bytes: 0,
+        ..Settings::default()
+    };
+    change(&mut settings);
+    (folder, settings)
 }
 
 impl Bench {
@@ -44,19 +62,28 @@ impl Bench {
     }
 
     async fn with(change: impl FnOnce(&mut Settings)) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let mut settings = Settings {
-            cache_dir: folder.path().join("cache"),
-            slots: Some(4),
-            load: Load::Ignore,
-            memory_per_job_bytes: 0,
-            ..Settings::default()
+        let (folder, settings) = settings(change);
+        let sandbox = Sandbox::open(&settings).await.unwrap();
+        Self::of(folder, &settings, sandbox)
+    }
+
+    /// A worker for each kind of sandbox that this machine can build.
+    async fn every(change: impl Fn(&mut Settings)) -> Vec<Self> {
+        let (_folder, first) = settings(&change);
+        let sandboxes = Sandbox::every(&first).await.unwrap().into_iter();
+        let bench = |sandbox| {
+            let (folder, settings) = settings(&change);
+            Self::of(folder, &settings, sandbox)
         };
-        change(&mut settings);
+        sandboxes.map(bench).collect()
+    }
+
+    fn of(folder: tempfile::TempDir, settings: &Settings, sandbox: Sandbox) -> Self {
         let blobs = Blobs::new(std::sync::Arc::new(InMemory::new()), Limits::default());
-        let executor = Executor::open(&settings, blobs.clone()).await.unwrap();
-        let capacity = Capacity::new(&settings);
-        Self { folder, blobs, executor, capacity, heard: Mutex::default() }
+        let mode = sandbox.mode;
+        let executor = Executor::with(settings, blobs.clone(), sandbox).unwrap();
+        let capacity = Capacity::new(settings);
+        Self { folder, blobs, executor, capacity, mode, heard: Mutex::default() }
     }
 
     fn cache(&self) -> PathBuf {
