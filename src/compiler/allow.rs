@@ -1,10 +1,14 @@
 //! What a worker agrees to run: the second check of a job, at the machine that runs it.
 //!
-//! The sandbox is the wall; this is the door. A command may start only what came with its
-//! toolchain, and no argument may load code or rewrite the command from the job's inputs.
+//! The sandbox is the wall; this is the door. A command starts a compiler that came with its
+//! toolchain, for one compile; no argument, variable or input may load code from the job's inputs
+//! or rewrite the command. (Inputs are laid out without the right to be executed, so that no search
+//! path for programs, of which compilers have many, can lead to one.)
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 
+use super::environment;
+use super::family::family_of_name;
 use crate::job::{Command, Node, Tree, TreePath};
 
 /// Most links followed on the way to a file, as in the kernel.
@@ -12,10 +16,15 @@ const LINKS_MAX: usize = 40;
 /// Most arguments of one command.
 const ARGUMENTS_MAX: usize = 50_000;
 
+/// Without one of these the driver links, or does what is no compile.
+const STEPS: [&str; 4] = ["-c", "-S", "--compile", "--assemble"];
+
 /// Starts of arguments that load code, or read more of the command from a file.
-const REFUSED: [(&str, &str); 12] = [
+const REFUSED: [(&str, &str); 13] = [
     ("@", "reads arguments from a file"),
     ("-fplugin", "loads code into the compiler"),
+    // gcc takes `--NAME` for `-fNAME`.
+    ("--plugin", "loads code into the compiler"),
     ("-fpass-plugin", "loads code into the compiler"),
     ("-iplugindir", "loads code into the compiler"),
     ("-load", "loads code into the compiler"),
@@ -28,8 +37,11 @@ const REFUSED: [(&str, &str); 12] = [
     ("-o|", "writes to another program"),
 ];
 
-/// Variables that load code into any program.
-const REFUSED_VARIABLES: [&str; 3] = ["LD_PRELOAD", "LD_LIBRARY_PATH", "LD_AUDIT"];
+/// Arguments that carry others for a later step, separated by commas.
+const LISTS: [&str; 2] = ["-Wp,", "-Wa,"];
+/// Arguments that carry one other for a later step.
+const CARRIERS: [&str; 2] = ["-Xclang=", "-mllvm="];
+
 /// Variables that say where the driver finds its programs.
 const PROGRAM_PATHS: [&str; 2] = ["GCC_EXEC_PREFIX", "COMPILER_PATH"];
 
@@ -48,18 +60,78 @@ pub fn check(command: &Command, toolchain: &Tree) -> Result<(), String> {
     if !command.directory.starts_with('/') || command.directory.contains('\0') {
         return Err(format!("directory `{}` is not absolute", command.directory));
     }
-    let mut arguments = command.arguments.iter().skip(1).map(String::as_str).peekable();
-    while let Some(argument) = arguments.next() {
-        check_argument(argument, arguments.peek().copied(), toolchain)?;
+    let arguments = || command.arguments.iter().skip(1).map(String::as_str);
+    if !arguments().any(|argument| STEPS.contains(&argument)) {
+        return Err("the command is no compile: neither `-c` nor `-S`".into());
+    }
+    let mut left = arguments().peekable();
+    while let Some(argument) = left.next() {
+        check_argument(argument, left.peek().copied(), toolchain)?;
     }
     check_environment(command, toolchain)
 }
 
+/// Whether `inputs` hold nothing that a compiler of `toolchain` would load as code by itself:
+/// shared objects, gcc's spec file, and whatever lies in a folder of the toolchain's programs
+/// (`clang.cfg`).
+///
+/// # Errors
+/// What is refused and why, for people.
+pub fn check_inputs(inputs: &Tree, toolchain: &Tree) -> Result<(), String> {
+    let programs: HashSet<&str> = toolchain
+        .iter()
+        .filter(|(_, node)| matches!(node, Node::File { executable: true, .. }))
+        .filter_map(|(path, _)| folder_and_name(path.as_str()))
+        .map(|(folder, _)| folder)
+        .collect();
+    for (path, node) in inputs.iter() {
+        let Some((folder, name)) = folder_and_name(path.as_str()) else { continue };
+        // The client's lists overlap: what both have is the toolchain's.
+        if matches!(node, Node::Directory) || toolchain.get(path).is_some() {
+            continue;
+        }
+        let why = if is_shared_object(name) {
+            "is a shared object"
+        } else if name == "specs" || name.starts_with("gconv-modules") {
+            "is read by the compiler itself"
+        } else if path.as_str().starts_with("/etc/ld.so") {
+            "is read by the dynamic linker"
+        } else if programs.contains(folder) {
+            "lies in a folder of the toolchain's programs"
+        } else {
+            continue;
+        };
+        return Err(format!("input `{path}` {why}"));
+    }
+    Ok(())
+}
+
+fn folder_and_name(path: &str) -> Option<(&str, &str)> {
+    path.rsplit_once('/')
+}
+
+/// `libz.so`, `libz.so.1.2`.
+fn is_shared_object(name: &str) -> bool {
+    name.rsplit_once(".so").is_some_and(|(_, version)| {
+        version.is_empty()
+            || (version.starts_with('.')
+                && version.bytes().all(|byte| byte == b'.' || byte.is_ascii_digit()))
+    })
+}
+
 fn check_executable(executable: &str, toolchain: &Tree) -> Result<(), String> {
-    match resolve(executable, toolchain) {
-        Some(Node::File { executable: true, .. }) => Ok(()),
-        Some(_) => Err(format!("`{executable}` is no executable file of the toolchain")),
-        None => Err(format!("`{executable}` is not in the toolchain")),
+    let found = resolve_path(executable, toolchain);
+    match found.as_ref().and_then(|found| toolchain.get(found)) {
+        Some(Node::File { executable: true, .. }) => {}
+        Some(_) => return Err(format!("`{executable}` is no executable file of the toolchain")),
+        None => return Err(format!("`{executable}` is not in the toolchain")),
+    }
+    let is_compiler =
+        |path: &str| folder_and_name(path).is_some_and(|(_, name)| family_of_name(name).is_some());
+    if is_compiler(executable) || found.is_some_and(|found| is_compiler(found.as_str())) {
+        Ok(())
+    } else {
+        Err(format!("`{executable}` is no compiler that is known here"))
     }
 }
 
@@ -70,16 +142,27 @@ fn check_argument(argument: &str, next: Option<&str>, toolchain: &Tree) -> Resul
     if let Some((_, why)) = REFUSED.iter().find(|(start, _)| argument.starts_with(start)) {
         return Err(format!("argument `{argument}` {why}"));
     }
-    let bare = argument.strip_prefix('-').filter(|rest| rest.starts_with('-')).unwrap_or(argument);
-    if let Some(specs) = bare.strip_prefix("-specs=")
-        && specs.contains('/')
-        && !in_toolchain(specs, toolchain)
-    {
-        return Err(format!("argument `{argument}` names a spec file outside the toolchain"));
+    if let Some(list) = LISTS.iter().find_map(|start| argument.strip_prefix(start)) {
+        let mut parts = list.split(',').peekable();
+        while let Some(part) = parts.next() {
+            check_argument(part, parts.peek().copied(), toolchain)?;
+        }
+    }
+    if let Some(one) = CARRIERS.iter().find_map(|start| argument.strip_prefix(start)) {
+        check_argument(one, None, toolchain)?;
     }
     let next = next.unwrap_or_default();
     if argument == "-o" && next.starts_with('|') {
         return Err(format!("argument `-o {next}` writes to another program"));
+    }
+    let specs = match argument {
+        "-specs" | "--specs" => Some(next),
+        _ => argument.strip_prefix("-specs=").or_else(|| argument.strip_prefix("--specs=")),
+    };
+    if let Some(specs) = specs
+        && !has_specs(specs, toolchain)
+    {
+        return Err(format!("argument `{argument}` names a spec file outside the toolchain"));
     }
     let prefix = match argument {
         "-B" | "--prefix" => Some(next),
@@ -95,8 +178,8 @@ fn check_argument(argument: &str, next: Option<&str>, toolchain: &Tree) -> Resul
 
 fn check_environment(command: &Command, toolchain: &Tree) -> Result<(), String> {
     for (name, value) in &command.environment {
-        if REFUSED_VARIABLES.contains(&name.as_str()) {
-            return Err(format!("variable `{name}` loads code into every program"));
+        if !environment::travels(name) && name != "PATH" {
+            return Err(format!("variable `{name}` is none that a compile needs"));
         }
         let outside = |path: &&str| !in_toolchain(path.trim_end_matches('/'), toolchain);
         if PROGRAM_PATHS.contains(&name.as_str())
@@ -106,6 +189,15 @@ fn check_environment(command: &Command, toolchain: &Tree) -> Result<(), String> 
         }
     }
     Ok(())
+}
+
+/// Whether the spec file comes with the toolchain; gcc itself looks for a bare name.
+fn has_specs(specs: &str, toolchain: &Tree) -> bool {
+    if specs.contains('/') {
+        return matches!(resolve(specs, toolchain), Some(Node::File { .. }));
+    }
+    let named = |path: &TreePath| folder_and_name(path.as_str()).is_some_and(|(_, n)| n == specs);
+    toolchain.iter().any(|(path, _)| named(path))
 }
 
 /// Whether the toolchain has something at or below the absolute path, links followed.
@@ -168,6 +260,7 @@ mod tests {
         );
         insert("/bin", Node::Symlink { target: "/usr/bin".into() });
         insert("/usr/lib/gcc/nano.specs", file(false));
+        insert("/lib64/ld-linux-x86-64.so.2", file(true));
         insert("/loop", Node::Symlink { target: "loop".into() });
         tree
     }
@@ -186,15 +279,19 @@ mod tests {
         for path in ["/usr/bin/gcc", "/bin/gcc", "/usr/bin/x86_64-linux-gnu-gcc-12"] {
             assert_eq!(check(&command(path, &["-c", "a.c"]), &toolchain()), Ok(()), "{path}");
         }
-        for path in ["/bin/sh", "gcc", "/usr/lib/gcc/nano.specs", "/loop", "/usr/bin", "/../x", ""]
-        {
+        let loader = "/lib64/ld-linux-x86-64.so.2";
+        let specs = "/usr/lib/gcc/nano.specs";
+        for path in ["/bin/sh", "gcc", specs, "/loop", "/usr/bin", "/../x", "", loader] {
             assert!(check(&command(path, &["-c"]), &toolchain()).is_err(), "{path}");
         }
     }
 
     #[test]
     fn code_comes_from_the_toolchain_alone() {
-        let check = |arguments: &[&str]| check(&command("/bin/gcc", arguments), &toolchain());
+        let check = |arguments: &[&str]| {
+            let arguments = [arguments, &["-c", "a.c"]].concat();
+            check(&command("/bin/gcc", &arguments), &toolchain())
+        };
         for arguments in [
             &["-fplugin=x.so"][..],
             &["-Xclang", "-load", "-Xclang", "x.so"],
@@ -208,6 +305,14 @@ mod tests {
             &["--specs=./x"],
             &["a\0b"],
             &["-mllvm", "-load=x.so"],
+            &["-mllvm=-load=x.so"],
+            &["-Xclang=-load"],
+            &["--plugin=x.so"],
+            &["-Wp,-MD,x.d,-fplugin=x.so"],
+            &["-Wa,-g,@file"],
+            &["-specs", "/w/x.specs"],
+            &["--specs", "x.specs"],
+            &["-specs=x.specs"],
         ] {
             assert!(check(arguments).is_err(), "{arguments:?}");
         }
@@ -217,6 +322,7 @@ mod tests {
             &["--specs=nano.specs"],
             &["-specs=/usr/lib/gcc/nano.specs"],
             &["-c", "-o", "a.o", "-DX=@x"],
+            &["-Wp,-MD,x.d", "-Wa,--noexecstack", "-Wno-x", "-Xclang", "-O2"],
         ] {
             assert_eq!(check(arguments), Ok(()), "{arguments:?}");
         }
@@ -229,7 +335,54 @@ mod tests {
         assert_eq!(check(&command, &toolchain()), Ok(()));
         command.environment.insert("COMPILER_PATH".into(), "/w".into());
         assert!(check(&command, &toolchain()).is_err());
-        command.environment = BTreeMap::from([("LD_PRELOAD".into(), "x".into())]);
-        assert!(check(&command, &toolchain()).is_err());
+        for name in ["LD_PRELOAD", "LD_AUDIT", "GCONV_PATH", "CCC_OVERRIDE_OPTIONS", "HOME", ""] {
+            command.environment = BTreeMap::from([(name.into(), "x".into())]);
+            assert!(check(&command, &toolchain()).is_err(), "{name}");
+        }
+        command.environment = BTreeMap::from([("CPATH".into(), "/w".into())]);
+        assert_eq!(check(&command, &toolchain()), Ok(()));
+    }
+
+    #[test]
+    fn only_compiles_are_run() {
+        for (arguments, fine) in [
+            (&["-c", "a.c"][..], true),
+            (&["-O2", "-S", "a.c"], true),
+            (&["a.c"], false),
+            (&["a.o", "-o", "a"], false),
+            (&["-E", "a.c"], false),
+        ] {
+            let found = check(&command("/bin/gcc", arguments), &toolchain());
+            assert_eq!(found.is_ok(), fine, "{arguments:?}");
+        }
+    }
+
+    #[test]
+    fn inputs_are_no_code() {
+        let check = |path: &str| {
+            let mut inputs = Tree::default();
+            let node = Node::File { digest: Digest::of(b"y"), size: 1, executable: true };
+            inputs.insert(TreePath::try_from(path).unwrap(), node);
+            check_inputs(&inputs, &toolchain())
+        };
+        for path in
+            ["/w/a.c", "/w/so.h", "/w/a.so.h", "/usr/lib/gcc/x.h", "/w/specs/a.h", "/w/.so_x"]
+        {
+            assert_eq!(check(path), Ok(()), "{path}");
+        }
+        for path in [
+            "/w/evil.so",
+            "/usr/lib/glibc-hwcaps/x86-64-v3/libz.so.1",
+            "/w/libz.so.1.2.11",
+            "/usr/lib/gcc/x86_64-linux-gnu/12/specs",
+            "/usr/bin/clang.cfg",
+            "/usr/bin/as",
+            "/etc/ld.so.preload",
+            "/usr/lib/gconv/gconv-modules",
+        ] {
+            assert!(check(path).is_err(), "{path}");
+        }
+        // Both lists may have a file of the toolchain.
+        assert_eq!(check("/usr/bin/x86_64-linux-gnu-gcc-12"), Ok(()));
     }
 }

@@ -55,6 +55,11 @@ const STAY: [&str; 17] = [
 /// Families of names that make clang print or write its own records.
 const STAY_PREFIXES: [&str; 3] = ["CCC_PRINT_", "CC_PRINT_", "CLANG_CONFIG_"];
 
+/// Whether a variable of this name may be in a remote compiler's environment.
+pub(super) fn travels(name: &str) -> bool {
+    TRAVEL.contains(&name)
+}
+
 /// What the remote compiler sees of `environment`; the caller adds `PATH` and `PWD`.
 ///
 /// # Errors
@@ -70,7 +75,7 @@ pub fn remote_environment(
     }
     Ok(environment
         .iter()
-        .filter(|(name, _)| TRAVEL.contains(&name.as_str()))
+        .filter(|(name, _)| travels(name))
         .map(|(name, value)| (name.clone(), value.clone()))
         .collect())
 }

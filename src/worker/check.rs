@@ -30,6 +30,11 @@ pub(super) fn inputs(tree: &Tree, bytes_max: u64) -> Result<(), Trouble> {
     Ok(())
 }
 
+/// Checks that no compiler of the toolchain takes an input for code.
+pub(super) fn code(inputs: &Tree, toolchain: &Tree) -> Result<(), Trouble> {
+    allow::check_inputs(inputs, toolchain).map_err(Trouble::Refused)
+}
+
 /// Checks a command over its toolchain; the executable has to come with that.
 pub(super) fn command(command: &Command, toolchain: &Tree) -> Result<(), Trouble> {
     allow::check(command, toolchain).map_err(Trouble::Refused)?;

@@ -93,6 +93,7 @@ impl Executor {
         let inputs = Arc::new(self.inputs(submit, patience).await?);
         let toolchain = self.toolchains.ready(runner, submit, patience).await?;
         check::command(&action.command, &toolchain)?;
+        check::code(&inputs, &toolchain)?;
         times.fetch_ms = ms(start);
 
         // 3. Both trees at the client's own paths, in a folder that removes itself.

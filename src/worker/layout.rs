@@ -222,7 +222,8 @@ impl Ground<'_> {
                         class,
                         digest: *digest,
                         size: *size,
-                        executable: *executable,
+                        // Nothing of the inputs is a program, whatever the client says.
+                        executable: *executable && class == BlobClass::Toolchain,
                         way: if may_link { Way::Link } else { Way::Copy },
                     });
                 }

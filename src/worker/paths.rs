@@ -171,11 +171,11 @@ impl<'a> Merged<'a> {
         wanted.is_some() && wanted == found
     }
 
-    /// The file that `path` leads to, if it is one that can be executed.
+    /// The file that `path` leads to, if it is one that can be executed: none of the inputs can.
     fn program(&self, command: &Command, path: &str) -> Option<String> {
         let found = self.resolve(&command.directory, path).ok()?;
         match self.entries.get(found.as_str()) {
-            Some((_, Node::File { executable: true, .. })) => Some(found),
+            Some((BlobClass::Toolchain, Node::File { executable: true, .. })) => Some(found),
             _ => None,
         }
     }
@@ -272,7 +272,7 @@ mod tests {
             ("gcc", Some("/nowhere:/usr/bin"), true),
             ("gcc", None, true),
             ("gcc", Some("/nowhere"), false),
-            ("gcc", Some(":/usr/bin"), false),
+            ("gcc", Some(":/usr/bin"), true),
             ("/usr/bin/gcc", Some(""), true),
             ("../../usr/bin/gcc", Some(""), true),
             ("cc", Some("/usr/bin"), false),
