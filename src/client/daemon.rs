@@ -29,7 +29,7 @@ use super::upload::{Source, Sources, Uploads};
 use super::view::View;
 use super::wrapper::READY;
 use crate::compiler::{FileFacts, scan_facts};
-use crate::job::wire::{self, BlobClass};
+use crate::job::wire::{self, BlobClass, HelloReply};
 use crate::job::{ClientId, Digest, LocalReason};
 use crate::lifecycle::Lifecycle;
 use crate::store::stamps::FileIndex;
@@ -138,11 +138,10 @@ impl Daemon {
         let packed = self.toolchains.get(compiler).await;
         let packed = packed.map_err(|error| LocalReason::Toolchain(error.to_string()))?;
         let ready = self.ready_toolchain(&packed);
-        let (blobs, uploads, stats) =
-            (reach.blobs.clone(), self.uploads.clone(), self.stats.clone());
+        let (reach, uploads, stats) = (reach.clone(), self.uploads.clone(), self.stats.clone());
         let sources = ready.clone();
         let upload =
-            tokio::spawn(async move { upload_toolchain(&blobs, &sources, &uploads, &stats).await });
+            tokio::spawn(async move { upload_toolchain(&reach, &sources, &uploads, &stats).await });
         let limit = self.settings.dist.toolchain_wait_seconds_max;
         let limit = Duration::from_secs(limit.unwrap_or(Settings::TOOLCHAIN_WAIT_SECONDS_MAX));
         match tokio::time::timeout(limit, upload).await {
@@ -197,7 +196,7 @@ impl Daemon {
 
 /// Uploads a toolchain's files, unless the store has its tree already: the tree goes up last.
 async fn upload_toolchain(
-    blobs: &crate::store::Blobs,
+    reach: &Reach,
     toolchain: &ReadyToolchain,
     uploads: &Uploads,
     stats: &Stats,
@@ -206,10 +205,14 @@ async fn upload_toolchain(
     if uploads.knows(tree) {
         return Ok(());
     }
+    let Reach { farm, blobs } = reach;
     let there = blobs.has(tree.0, tree.1).await;
     if there.map_err(|error| LocalReason::Store(error.to_string()))? {
         uploads.learn(toolchain.sources.keys());
         return Ok(());
+    }
+    if let Ok(HelloReply::Welcome { over_quota: Some(limit), .. }) = farm.hello().await {
+        return Err(LocalReason::OverQuota(limit));
     }
     let (last, files): (Sources, Sources) =
         toolchain.sources.clone().into_iter().partition(|(name, _)| *name == tree);

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::Mutex as AsyncMutex;
 
 use super::settings::{Auth, Dist};
+use crate::job::wire::HelloReply;
 use crate::job::{ClientId, LocalReason};
 use crate::queue::blobs::NatsBlobs;
 use crate::queue::submit::Farm;
@@ -23,7 +24,7 @@ const REST_MAX: Duration = Duration::from_secs(15);
 pub struct Reach {
     /// The queue.
     pub farm: Farm,
-    /// The blob store.
+    /// Its space in the blob store.
     pub blobs: Blobs,
 }
 
@@ -127,7 +128,15 @@ impl Link {
             .map_err(|error| LocalReason::Store(error.to_string()))?;
         let farm =
             Farm::join(connection, self.id.clone()).await.map_err(|error| trouble(&error))?;
-        Ok(Reach { farm, blobs: Blobs::new(backend, Limits::default()) })
+        let space = match farm.hello().await {
+            Ok(HelloReply::Welcome { space, .. }) => space,
+            Ok(HelloReply::Refused(words)) => return Err(LocalReason::Refused(words)),
+            Err(QueueError::NoResponders(_) | QueueError::TimedOut(_)) => {
+                return Err(LocalReason::NoScheduler);
+            }
+            Err(error) => return Err(trouble(&error)),
+        };
+        Ok(Reach { farm, blobs: Blobs::new(backend, Limits::default()).of(&space) })
     }
 
     fn login(&self) -> Result<Login, LocalReason> {

@@ -216,6 +216,7 @@ impl Wait<'_> {
             }))),
             SubmitReply::NoWorker => Err(LocalReason::NoWorker),
             SubmitReply::Busy { wait_seconds } => Err(LocalReason::QueueTooLong(wait_seconds)),
+            SubmitReply::OverQuota(limit) => Err(LocalReason::OverQuota(limit)),
             SubmitReply::Refused(words) => Err(LocalReason::Refused(words)),
         }
     }
@@ -321,7 +322,9 @@ fn read(result: JobResult, key: &ActionKey) -> Result<Answer, LocalReason> {
     let outcome = match result.end {
         JobEnd::Done(outcome) => outcome,
         JobEnd::Undone(Trouble::Toolchain(why)) => return Err(LocalReason::Toolchain(why)),
-        JobEnd::Undone(trouble @ (Trouble::MissingBlob(_) | Trouble::Store(_))) => {
+        JobEnd::Undone(
+            trouble @ (Trouble::MissingBlob(_) | Trouble::Store(_) | Trouble::Space(_)),
+        ) => {
             return Err(LocalReason::Store(trouble.to_string()));
         }
         JobEnd::Undone(trouble) => return Err(LocalReason::WorkerTrouble(trouble.to_string())),

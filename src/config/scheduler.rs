@@ -21,6 +21,11 @@ pub(super) const SCHEDULER: Overrides = &[
     ("JETCC_REQUIRE_WORKER_CERTIFICATE", "require_worker_certificate", Kind::Switch),
     ("JETCC_STORE_URL", "store.url", Kind::Text),
     ("JETCC_QUEUE_WAIT_SECONDS_MAX", "queue_wait_seconds_max", Kind::Number),
+    ("JETCC_TENANTS_SHARE_RESULTS", "tenants_share_results", Kind::Switch),
+    ("JETCC_QUOTA_OUTSTANDING_JOBS_MAX", "quota.outstanding_jobs_max", Kind::Number),
+    ("JETCC_QUOTA_UPLOAD_BYTES_PER_HOUR_MAX", "quota.upload_bytes_per_hour_max", Kind::Number),
+    ("JETCC_QUOTA_BLOB_BYTES_MAX", "quota.blob_bytes_max", Kind::Number),
+    ("JETCC_QUOTA_SHARED_BLOB_BYTES_MAX", "quota.shared_blob_bytes_max", Kind::Number),
 ];
 
 /// Settings of a scheduler and the farm's secrets that they name.

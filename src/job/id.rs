@@ -160,27 +160,35 @@ impl FromStr for JobId {
     }
 }
 
-/// HMAC-SHA-256 by the schedulers' key over job id and action key: shows that a worker was given
-/// this job.
+/// HMAC-SHA-256 by the schedulers' key over job id, action key and space: shows that a worker was
+/// given this job, and for whom.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Proof(#[serde(with = "serde_bytes")] Vec<u8>);
 
 impl Proof {
-    /// The proof for `job` running `action`, under the schedulers' shared `key`.
-    pub fn new(key: &[u8; 32], job: JobId, action: &super::ActionKey) -> Self {
-        Self(Self::mac(key, job, action).finalize().into_bytes().to_vec())
+    /// The proof for `job` running `action` in `space`, under the schedulers' shared `key`.
+    pub fn new(key: &[u8; 32], job: JobId, action: &super::ActionKey, space: &Space) -> Self {
+        Self(Self::mac(key, job, action, space).finalize().into_bytes().to_vec())
     }
 
-    /// Whether this proof was made with `key` for `job` running `action`; constant time.
-    pub fn holds(&self, key: &[u8; 32], job: JobId, action: &super::ActionKey) -> bool {
-        Self::mac(key, job, action).verify_slice(&self.0).is_ok()
+    /// Whether this proof was made with `key` for just that; constant time.
+    pub fn holds(
+        &self,
+        key: &[u8; 32],
+        job: JobId,
+        action: &super::ActionKey,
+        space: &Space,
+    ) -> bool {
+        Self::mac(key, job, action, space).verify_slice(&self.0).is_ok()
     }
 
     #[expect(clippy::expect_used, reason = "HMAC takes keys of every length")]
-    fn mac(key: &[u8; 32], job: JobId, action: &super::ActionKey) -> Hmac<Sha256> {
+    fn mac(key: &[u8; 32], job: JobId, action: &super::ActionKey, space: &Space) -> Hmac<Sha256> {
         let mut mac = <Hmac<Sha256> as KeyInit>::new_from_slice(key).expect("any length");
         mac.update(&job.0);
         mac.update(action.digest().as_bytes());
+        // Last, since it alone has no fixed length.
+        mac.update(space.as_str().as_bytes());
         mac
     }
 }
@@ -204,13 +212,15 @@ mod tests {
     }
 
     #[test]
-    fn a_proof_holds_for_its_job_alone() {
+    fn a_proof_holds_for_its_job_and_space_alone() {
         let (key, other) = ([1; 32], [2; 32]);
         let (job, next) = (JobId([3; 16]), JobId([4; 16]));
         let action = super::super::ActionKey::from(super::super::Digest::of(b"a"));
-        let proof = Proof::new(&key, job, &action);
-        assert!(proof.holds(&key, job, &action));
-        assert!(!proof.holds(&key, next, &action));
-        assert!(!proof.holds(&other, job, &action));
+        let (ours, theirs) = (Space::shared(), "acme".parse().unwrap());
+        let proof = Proof::new(&key, job, &action, &ours);
+        assert!(proof.holds(&key, job, &action, &ours));
+        assert!(!proof.holds(&key, next, &action, &ours));
+        assert!(!proof.holds(&other, job, &action, &ours));
+        assert!(!proof.holds(&key, job, &action, &theirs));
     }
 }

@@ -65,6 +65,8 @@ pub enum LocalReason {
     Refused(String),
     /// No worker serves this pool.
     NoWorker,
+    /// The tenant has used up what it may; which limit.
+    OverQuota(String),
     /// The queue is longer than a local compile; expected wait in seconds.
     QueueTooLong(u32),
     /// No word from the worker within the limit.
@@ -119,6 +121,7 @@ impl LocalReason {
             Self::NoScheduler => "no-scheduler",
             Self::Refused(_) => "refused",
             Self::NoWorker => "no-worker",
+            Self::OverQuota(_) => "over-quota",
             Self::QueueTooLong(_) => "queue-too-long",
             Self::WorkerLost => "worker-lost",
             Self::WorkerTrouble(_) => "worker-trouble",
@@ -154,6 +157,7 @@ impl LocalReason {
             | Self::CompilerScript(text)
             | Self::NoServer(text)
             | Self::Refused(text)
+            | Self::OverQuota(text)
             | Self::WorkerTrouble(text)
             | Self::Store(text)
             | Self::UnexpectedOutput(text)
@@ -173,6 +177,7 @@ impl LocalReason {
                 | Self::NoScheduler
                 | Self::Refused(_)
                 | Self::NoWorker
+                | Self::OverQuota(_)
                 | Self::QueueTooLong(_)
                 | Self::WorkerLost
                 | Self::WorkerTrouble(_)

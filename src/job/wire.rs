@@ -8,7 +8,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Action, ActionKey, ClientId, Digest, JobId, Outcome, Pool, Proof, StepTimes, Tenant, WorkerId,
+    Action, ActionKey, ClientId, Digest, JobId, Outcome, Pool, Proof, Space, StepTimes, Tenant,
+    WorkerId,
 };
 
 /// Version that this program writes, and the only one it reads.
@@ -130,7 +131,24 @@ pub enum SubmitReply {
         /// Expected wait in seconds.
         wait_seconds: u32,
     },
+    /// The tenant has used up what it may; which limit, for people.
+    OverQuota(String),
     /// The request breaks a rule; for people.
+    Refused(String),
+}
+
+/// Scheduler to client, once a connection and before a toolchain goes up: where it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum HelloReply {
+    /// Its blobs and results are in a space, which is there.
+    Welcome {
+        /// The space.
+        space: Space,
+        /// Its tenant has used up what it may, and nothing of its goes up now; which limit, for
+        /// people.
+        over_quota: Option<String>,
+    },
+    /// Its space cannot be made; for people.
     Refused(String),
 }
 
@@ -152,10 +170,36 @@ pub struct JobMessage {
     pub client: ClientId,
     /// Whose share it counts against.
     pub tenant: Tenant,
+    /// Where its inputs and toolchain are, and where its outputs go.
+    #[serde(default = "Space::shared")]
+    pub space: Space,
     /// To be shown with the result.
     pub proof: Proof,
     /// When it was published, Unix time in ms.
     pub published_unix_ms: u64,
+}
+
+/// Worker to scheduler: what shall become of a job that it was given. The queue itself would believe
+/// anybody.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Holding {
+    /// The queue's name for this delivery of the job.
+    pub delivery: String,
+    /// As it came with the job.
+    pub proof: Proof,
+    /// What shall become of it.
+    pub word: HoldWord,
+}
+
+/// What a worker says of a job in its hands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum HoldWord {
+    /// It is still at it.
+    Extend,
+    /// It is done for good: the job leaves the queue.
+    Finish,
+    /// Somebody else shall have it now.
+    GiveBack,
 }
 
 /// Worker to client while a job is under way; lost ones do no harm.
@@ -181,6 +225,9 @@ pub struct JobResult {
     pub action: ActionKey,
     /// As it came with the job.
     pub proof: Proof,
+    /// The job's space, which the proof covers.
+    #[serde(default = "Space::shared")]
+    pub space: Space,
     /// Who ran it.
     pub worker: WorkerId,
     /// What came of it.
@@ -209,6 +256,9 @@ pub enum Trouble {
     /// The store failed.
     #[error("blob store: {0}")]
     Store(String),
+    /// What the store holds for this job is wrong, or its space has no room: no fault of the worker.
+    #[error("blob store: {0}")]
+    Space(String),
     /// The toolchain does not reproduce its references here.
     #[error("toolchain is not usable here: {0}")]
     Toolchain(String),

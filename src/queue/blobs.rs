@@ -1,4 +1,5 @@
-//! Blobs inside NATS: `object_store`'s trait over three write-once streams, read by direct get.
+//! Blobs inside NATS: `object_store`'s trait over write-once streams, three for each space, read by
+//! direct get.
 //!
 //! A small blob is one message. A large one is cut into parts and committed by its head, which is
 //! written last; whoever sees the head finds the parts. The server refuses a second message on a
@@ -25,8 +26,8 @@ use serde::Deserialize;
 use super::connect::{Connection, QueueError};
 use super::serve::direct_get;
 use super::subjects;
-use crate::job::Digest;
 use crate::job::wire::BlobClass;
+use crate::job::{Digest, Space};
 
 /// Largest part, in bytes; less when the server's own limit is lower.
 const PART_BYTES_MAX: usize = 512 << 10;
@@ -36,17 +37,21 @@ const HEADROOM: usize = 4 << 10;
 const PARTS_AT_ONCE: usize = 16;
 /// Most parts that a head may name: 16 GiB.
 const PARTS_MAX: u64 = 32_768;
-/// Error of the server for a subject that has its message already.
-const SUBJECT_FULL: u64 = 10_077;
-/// Errors of the server for a stream or account at its limit.
-const STREAM_FULL: [u64; 3] = [10_023, 10_047, 10_122];
+/// Error of the server for a message that a limit of the stream forbids; the text says which limit.
+const LIMIT: u64 = 10_077;
+/// The text when the subject has its message already.
+const SUBJECT_FULL: &str = "maximum messages per subject exceeded";
+/// Errors of the server for a stream or account at its limit; the first when it is not that of a
+/// subject.
+const STREAM_FULL: [u64; 4] = [LIMIT, 10_023, 10_047, 10_122];
 
 const HEADER_PARTS: &str = "Jetcc-Parts";
 const HEADER_SIZE: &str = "Jetcc-Size";
 const HEADER_STORED: &str = "Jetcc-Stored";
 const STORE: &str = "nats";
 
-/// The blob streams as an object store. Paths are `in/<hex>`, `out/<hex>` and `tc/<hex>`.
+/// The blob streams as an object store. Paths are `<space>/in/<hex>`, `<space>/out/<hex>` and
+/// `<space>/tc/<hex>`.
 #[derive(Clone, Debug)]
 pub struct NatsBlobs {
     connection: Connection,
@@ -62,6 +67,25 @@ struct PubAck {
 struct PubError {
     err_code: u64,
     description: String,
+}
+
+/// What a path names.
+struct Blob {
+    space: Space,
+    class: BlobClass,
+    digest: Digest,
+}
+
+impl Blob {
+    /// Subject of its head.
+    fn head(&self) -> String {
+        subjects::blob_head(self.class, &self.space, self.digest)
+    }
+
+    /// Subject of one part of a large one.
+    fn part(&self, stored: &str, part: u64) -> String {
+        subjects::blob_part(self.class, &self.space, self.digest, stored, part)
+    }
 }
 
 enum Put {
@@ -92,7 +116,9 @@ impl NatsBlobs {
             .map_err(|error| generic(format!("`{subject}`: strange answer: {error}")))?;
         match ack.error {
             None => Ok(Put::Stored),
-            Some(error) if error.err_code == SUBJECT_FULL => Ok(Put::AlreadyThere),
+            Some(error) if error.err_code == LIMIT && error.description == SUBJECT_FULL => {
+                Ok(Put::AlreadyThere)
+            }
             Some(error) if STREAM_FULL.contains(&error.err_code) => {
                 let full = io::Error::new(io::ErrorKind::StorageFull, error.description);
                 Err(Error::Generic { store: STORE, source: full.into() })
@@ -101,12 +127,7 @@ impl NatsBlobs {
         }
     }
 
-    async fn put_parts(
-        &self,
-        class: BlobClass,
-        digest: Digest,
-        bytes: &Bytes,
-    ) -> Result<HeaderMap> {
+    async fn put_parts(&self, blob: &Blob, bytes: &Bytes) -> Result<HeaderMap> {
         let size = self.part_bytes();
         let stored = Digest::of(bytes).short();
         let parts = bytes.len().div_ceil(size);
@@ -114,8 +135,7 @@ impl NatsBlobs {
             .map(|index| {
                 let end = bytes.len().min((index + 1) * size);
                 let part = bytes.slice(index * size..end);
-                let subject = subjects::blob_part(class, digest, &stored, index as u64 + 1);
-                self.publish(subject, HeaderMap::new(), part)
+                self.publish(blob.part(&stored, index as u64 + 1), HeaderMap::new(), part)
             })
             .buffer_unordered(PARTS_AT_ONCE)
             .try_for_each(|_| async { Ok(()) })
@@ -127,14 +147,14 @@ impl NatsBlobs {
         Ok(headers)
     }
 
-    async fn get_parts(&self, class: BlobClass, digest: Digest, head: &Message) -> Result<Bytes> {
+    async fn get_parts(&self, blob: &Blob, head: &Message) -> Result<Bytes> {
         let Some(parts) = number(head, HEADER_PARTS) else { return Ok(head.payload.clone()) };
         let stored = text(head, HEADER_STORED).unwrap_or_default();
         if parts > PARTS_MAX || stored.len() != 12 {
-            return Err(generic(format!("head of blob `{digest}` is malformed")));
+            return Err(generic(format!("head of blob `{}` is malformed", blob.digest)));
         }
         let mut parts = stream::iter(1..=parts)
-            .map(|part| self.message(class, subjects::blob_part(class, digest, &stored, part)))
+            .map(|part| self.message(blob, blob.part(&stored, part)))
             .buffered(PARTS_AT_ONCE);
         let mut bytes = BytesMut::new();
         while let Some(part) = parts.try_next().await? {
@@ -143,8 +163,9 @@ impl NatsBlobs {
         Ok(bytes.freeze())
     }
 
-    async fn message(&self, class: BlobClass, subject: String) -> Result<Message> {
-        match direct_get(&self.connection, subjects::blob_stream(class), &subject).await {
+    async fn message(&self, blob: &Blob, subject: String) -> Result<Message> {
+        let stream = subjects::blob_stream(blob.class, &blob.space);
+        match direct_get(&self.connection, &stream, &subject).await {
             Ok(Some(message)) => Ok(message),
             Ok(None) => Err(Error::NotFound { path: subject.clone(), source: subject.into() }),
             Err(error @ QueueError::NoResponders(_)) => {
@@ -171,16 +192,17 @@ fn unsupported(what: &str) -> Error {
     Error::NotSupported { source: format!("blobs in nats cannot be {what}").into() }
 }
 
-/// Class and digest of a path such as `in/<hex>`.
-fn parse(location: &Path) -> Result<(BlobClass, Digest)> {
+/// What a path such as `shared/in/<hex>` names.
+fn parse(location: &Path) -> Result<Blob> {
     let text = location.as_ref();
-    [BlobClass::Input, BlobClass::Output, BlobClass::Toolchain]
-        .into_iter()
-        .find_map(|class| {
-            let name = text.strip_prefix(subjects::blob_token(class))?.strip_prefix('/')?;
-            Some((class, name.parse().ok()?))
-        })
-        .ok_or_else(|| unsupported(&format!("named `{text}`")))
+    let read = || {
+        let (space, name) = text.split_once('/')?;
+        let (class, digest) = name.split_once('/')?;
+        let classes = [BlobClass::Input, BlobClass::Output, BlobClass::Toolchain];
+        let class = classes.into_iter().find(|known| subjects::blob_token(*known) == class)?;
+        Some(Blob { space: space.parse().ok()?, class, digest: digest.parse().ok()? })
+    };
+    read().ok_or_else(|| unsupported(&format!("named `{text}`")))
 }
 
 impl fmt::Display for NatsBlobs {
@@ -200,14 +222,14 @@ impl ObjectStore for NatsBlobs {
         if options.mode != PutMode::Create {
             return Err(unsupported("overwritten"));
         }
-        let (class, digest) = parse(location)?;
+        let blob = parse(location)?;
         let bytes = Bytes::from(payload);
         let (headers, body) = if bytes.len() <= self.part_bytes() {
             (HeaderMap::new(), bytes)
         } else {
-            (self.put_parts(class, digest, &bytes).await?, Bytes::new())
+            (self.put_parts(&blob, &bytes).await?, Bytes::new())
         };
-        match self.publish(subjects::blob_head(class, digest), headers, body).await? {
+        match self.publish(blob.head(), headers, body).await? {
             Put::Stored => {
                 Ok(PutResult { e_tag: None, version: None, extensions: Default::default() })
             }
@@ -227,14 +249,14 @@ impl ObjectStore for NatsBlobs {
     }
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
-        let (class, digest) = parse(location)?;
-        let head = self.message(class, subjects::blob_head(class, digest)).await?;
+        let blob = parse(location)?;
+        let head = self.message(&blob, blob.head()).await?;
         let size = number(&head, HEADER_SIZE).unwrap_or(head.payload.len() as u64);
         let meta = ObjectMeta {
             location: location.clone(),
             last_modified: chrono::DateTime::UNIX_EPOCH,
             size,
-            e_tag: Some(digest.to_string()),
+            e_tag: Some(blob.digest.to_string()),
             version: None,
         };
         options.check_preconditions(&meta)?;
@@ -243,7 +265,7 @@ impl ObjectStore for NatsBlobs {
         }
         let bytes = match options.head {
             true => Bytes::new(),
-            false => self.get_parts(class, digest, &head).await?,
+            false => self.get_parts(&blob, &head).await?,
         };
         let range = 0..bytes.len() as u64;
         let payload = GetResultPayload::Stream(stream::once(async move { Ok(bytes) }).boxed());

@@ -6,9 +6,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::subjects::{self, Order};
+use super::subjects::{self, Order, Spaces};
 use crate::job::wire::BlobClass;
-use crate::job::{ClientId, Lane, Pool, WorkerId};
+use crate::job::{ClientId, Lane, Pool, Space, WorkerId};
 
 /// Account of schedulers and JetStream.
 pub const FARM_ACCOUNT: &str = "JETCC";
@@ -30,10 +30,22 @@ pub struct Permissions {
     pub subscribe: Vec<String>,
 }
 
-/// Rights of a client.
-pub fn client(id: &ClientId) -> Permissions {
+/// Whether a client may store blobs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Uploads {
+    /// Inputs and toolchains of its space.
+    Allowed,
+    /// None: its tenant is over its limit.
+    Stopped,
+}
+
+/// Rights of a client in `space`.
+pub fn client(id: &ClientId, space: &Space, uploads: Uploads) -> Permissions {
     let mut publish = vec![format!("farm.c.{id}.*")];
-    publish.extend(client_blob_services());
+    publish.extend(client_blob_reads(Spaces::One(space)));
+    if uploads == Uploads::Allowed {
+        publish.extend(client_blob_writes(Spaces::One(space)));
+    }
     Permissions {
         publish,
         subscribe: vec![
@@ -44,39 +56,37 @@ pub fn client(id: &ClientId) -> Permissions {
     }
 }
 
-/// Subjects of the blob store that clients reach: they write inputs and toolchains and read
-/// toolchains (is it there?) and outputs.
-pub(super) fn client_blob_services() -> Vec<String> {
-    let read =
-        |class| subjects::direct_get(subjects::blob_stream(class), &subjects::blob_filter(class));
-    vec![
-        subjects::blob_filter(BlobClass::Input),
-        subjects::blob_filter(BlobClass::Toolchain),
-        read(BlobClass::Input),
-        read(BlobClass::Toolchain),
-        read(BlobClass::Output),
-    ]
+/// Blobs that clients may store: inputs and toolchains.
+pub(super) fn client_blob_writes(spaces: Spaces<'_>) -> Vec<String> {
+    [BlobClass::Input, BlobClass::Toolchain]
+        .map(|class| subjects::blob_filter(class, spaces))
+        .into()
 }
 
-/// Subjects of the farm's account that every worker reaches: they answer for their jobs, read all
-/// blobs and write outputs.
+/// Blobs that clients may read: inputs and toolchains (are they there?) and outputs.
+pub(super) fn client_blob_reads(spaces: Spaces<'_>) -> Vec<String> {
+    [BlobClass::Input, BlobClass::Toolchain, BlobClass::Output]
+        .map(|class| subjects::blob_read(class, spaces))
+        .into()
+}
+
+/// Subjects of the farm's account that every worker reaches: they give results, read all blobs and
+/// write outputs, in every space.
 pub(super) fn worker_services() -> Vec<String> {
     let mut services = vec![
-        format!("$JS.ACK.{}.>", subjects::JOBS),
-        format!("$JS.ACK.*.*.{}.>", subjects::JOBS),
         subjects::RESULTS_OF_ALL.to_owned(),
-        subjects::blob_filter(BlobClass::Output),
+        subjects::blob_filter(BlobClass::Output, Spaces::Every),
     ];
     for class in [BlobClass::Input, BlobClass::Output, BlobClass::Toolchain] {
-        let stream = subjects::blob_stream(class);
-        services.push(subjects::direct_get(stream, &subjects::blob_filter(class)));
+        services.push(subjects::blob_read(class, Spaces::Every));
     }
     services
 }
 
 /// Rights of a worker that serves `pools`.
 pub fn worker(id: &WorkerId, pools: &[Pool]) -> Permissions {
-    let mut publish = vec![subjects::PROGRESS_OF_ALL.to_owned(), subjects::worker_key(id)];
+    let mut publish =
+        vec![subjects::PROGRESS_OF_ALL.to_owned(), subjects::worker_key(id), subjects::holding(id)];
     publish.extend(worker_services());
     for pool in pools {
         for lane in Lane::ALL {
@@ -101,7 +111,7 @@ mod tests {
 
     #[test]
     fn nobody_may_write_actions_or_use_the_stream_api() {
-        let client = client(&"c1".parse().unwrap());
+        let client = client(&"c1".parse().unwrap(), &Space::shared(), Uploads::Allowed);
         let worker = worker(&"w1".parse().unwrap(), &[Pool::of_this_machine()]);
         for subject in client.publish.iter().chain(&worker.publish) {
             assert!(!subject.contains("KV.actions"), "{subject}");

@@ -16,8 +16,8 @@ use tokio::time::Instant;
 use super::connect::{Connection, QueueError};
 use super::streams;
 use super::subjects::{self, Order};
-use crate::job::wire::{self, JobMessage, JobResult, Progress, WorkerState};
-use crate::job::{JobId, Lane, Pool, WorkerId};
+use crate::job::wire::{self, HoldWord, Holding, JobMessage, JobResult, Progress, WorkerState};
+use crate::job::{JobId, Lane, Pool, Proof, WorkerId};
 
 /// How long a parked pull waits on the server.
 const PARKED: Duration = Duration::from_secs(5);
@@ -35,6 +35,7 @@ const RETRY: Duration = Duration::from_millis(250);
 /// Takes jobs from a pool's lanes.
 pub struct Puller {
     connection: Connection,
+    worker: WorkerId,
     pool: Pool,
     inbox: String,
     sweeping: Subscriber,
@@ -59,38 +60,49 @@ pub struct Held {
     hold: Hold,
 }
 
-/// The right to answer for a held job.
+/// The right to answer for a held job, which schedulers check: the queue would believe anybody.
 #[derive(Clone, Debug)]
 pub struct Hold {
     connection: Connection,
-    ack: async_nats::Subject,
+    subject: String,
+    delivery: String,
+    proof: Proof,
 }
 
 impl Hold {
     /// Tells the queue that we are still at it.
     pub async fn extend(&self) {
-        self.say("+WPI").await;
+        let client = self.connection.client();
+        if let Err(error) = client.publish(self.subject.clone(), self.say(HoldWord::Extend)).await {
+            tracing::debug!(%error, "the job may be delivered again meanwhile");
+        }
     }
 
     /// Done for good: the job leaves the queue.
     pub async fn finish(&self) {
-        self.say("+ACK").await;
+        self.tell(HoldWord::Finish).await;
     }
 
     /// Not ours after all: somebody else shall have it now.
     pub async fn give_back(&self) {
-        self.say("-NAK").await;
+        self.tell(HoldWord::GiveBack).await;
     }
 
-    /// Nobody shall have it again.
-    pub async fn bury(&self, why: &str) {
-        self.say(&format!("+TERM {why}")).await;
+    fn say(&self, word: HoldWord) -> Bytes {
+        let (delivery, proof) = (self.delivery.clone(), self.proof.clone());
+        wire::encode(&Holding { delivery, proof, word })
     }
 
-    async fn say(&self, word: &str) {
-        let payload = Bytes::copy_from_slice(word.as_bytes());
-        if let Err(error) = self.connection.client().publish(self.ack.clone(), payload).await {
-            tracing::debug!(%error, word, "queue did not hear us; the job will be delivered again");
+    /// Says `word` until a scheduler heard it; gives up when the queue has taken the job back anyway.
+    async fn tell(&self, word: HoldWord) {
+        let until = Instant::now() + streams::ACK_WAIT;
+        let client = self.connection.client();
+        while let Err(error) = client.request(self.subject.clone(), self.say(word)).await {
+            if Instant::now() >= until {
+                tracing::warn!(%error, ?word, "no scheduler hears; the job will be delivered again");
+                return;
+            }
+            tokio::time::sleep(RETRY).await;
         }
     }
 }
@@ -129,6 +141,7 @@ impl Puller {
         connects.mark_unchanged();
         Ok(Self {
             connection,
+            worker: worker.clone(),
             pool,
             inbox,
             sweeping,
@@ -299,16 +312,24 @@ impl Puller {
 
     /// A job out of a message; statuses and unreadable messages give none.
     fn accept(&self, message: Message) -> Option<Held> {
-        let ack = message.reply.clone()?;
+        let delivery = message.reply.as_ref()?.to_string();
         if message.status.is_some() {
             return None;
         }
-        let hold = Hold { connection: self.connection.clone(), ack };
         match wire::decode::<JobMessage>(&message.payload) {
-            Ok(job) => Some(Held { job, deliveries: deliveries(&hold.ack), hold }),
+            Ok(job) => {
+                let deliveries =
+                    subjects::parse_delivery(&delivery).map_or(1, |known| known.deliveries);
+                let hold = Hold {
+                    connection: self.connection.clone(),
+                    subject: subjects::holding(&self.worker),
+                    delivery,
+                    proof: job.proof.clone(),
+                };
+                Some(Held { job, deliveries, hold })
+            }
             Err(error) => {
-                tracing::error!(%error, "unreadable job buried");
-                tokio::spawn(async move { hold.bury("unreadable").await });
+                tracing::error!(%error, "unreadable job passed over");
                 None
             }
         }
@@ -319,14 +340,6 @@ impl Puller {
 enum Wait {
     No,
     Parked,
-}
-
-/// The delivery count inside an ack subject (`$JS.ACK.<stream>.<consumer>.<delivered>…`, or the
-/// form with domain and account hash in front); 1 when the form is unknown.
-fn deliveries(ack: &str) -> u64 {
-    let tokens: Vec<&str> = ack.split('.').collect();
-    let index = if tokens.len() >= 11 { 6 } else { 4 };
-    tokens.get(index).and_then(|token| token.parse().ok()).unwrap_or(1)
 }
 
 /// What a worker says to the farm.
@@ -409,17 +422,5 @@ impl Cancellations {
                 None => std::future::pending().await,
             }
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn deliveries_are_read_from_both_forms() {
-        assert_eq!(deliveries("$JS.ACK.JOBS.p-n.3.10.2.1700000000.5"), 3);
-        assert_eq!(deliveries("$JS.ACK._.HASH.JOBS.p-n.4.10.2.1700000000.5.abc"), 4);
-        assert_eq!(deliveries("odd"), 1);
     }
 }

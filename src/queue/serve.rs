@@ -15,7 +15,7 @@ use super::connect::{Connection, QueueError};
 use super::streams;
 use super::subjects::{self, Question};
 use crate::job::wire::{self, ActionRecord, CallOff, JobMessage, JobResult, WorkerState};
-use crate::job::{ActionKey, ClientId, JobId, Lane, Principal, Tenant, WorkerId};
+use crate::job::{ActionKey, ClientId, JobId, Lane, Principal, Space, Tenant, WorkerId};
 
 /// The server's error for a subject that has its most messages already.
 const SUBJECT_FULL: u64 = 10_077;
@@ -169,13 +169,17 @@ impl Desk {
         Ok(tenants)
     }
 
-    /// What is recorded for `action`.
+    /// What is recorded for `action` in `space`.
     ///
     /// # Errors
     /// [`QueueError`] when the server does not answer. An unreadable record counts as none.
-    pub async fn record(&self, action: &ActionKey) -> Result<Option<ActionRecord>, QueueError> {
+    pub async fn record(
+        &self,
+        space: &Space,
+        action: &ActionKey,
+    ) -> Result<Option<ActionRecord>, QueueError> {
         let stream = format!("KV_{}", subjects::ACTIONS);
-        let key = format!("$KV.{}.{}", subjects::ACTIONS, subjects::action_key(action));
+        let key = subjects::action_record(space, action);
         let message = direct_get(&self.connection, &stream, &key).await?;
         Ok(message.and_then(|message| match wire::decode(&message.payload) {
             Ok(record) => Some(record),
@@ -186,16 +190,17 @@ impl Desk {
         }))
     }
 
-    /// Records what `action` gives.
+    /// Records what `action` gives in `space`.
     ///
     /// # Errors
     /// [`QueueError`] when the server refuses.
     pub async fn write_record(
         &self,
+        space: &Space,
         action: &ActionKey,
         record: &ActionRecord,
     ) -> Result<(), QueueError> {
-        let key = format!("$KV.{}.{}", subjects::ACTIONS, subjects::action_key(action));
+        let key = subjects::action_record(space, action);
         let sent = self.context.publish(key.clone(), wire::encode(record)).await;
         let acked = sent.map_err(|error| streams::refused(&key, &error))?.await;
         acked.map(drop).map_err(|error| streams::refused(&key, &error))
@@ -226,6 +231,24 @@ impl Desk {
         told.map_err(|_| QueueError::Disconnected)?;
         let theirs = |job: &JobMessage| job.client == *client && job.submit.job == off.job;
         self.take_out(off.place, |job| job.is_some_and(theirs)).await.map(drop)
+    }
+
+    /// Tells all schedulers, this one too, that `tenant` has sent more than it may.
+    pub async fn say_over(&self, tenant: &Tenant) {
+        let client = self.connection.client();
+        let said = client.publish(subjects::over(tenant.as_str()), Bytes::new()).await;
+        if said.is_err() || client.flush().await.is_err() {
+            tracing::warn!(%tenant, "other schedulers do not hear that a tenant is over its limit");
+        }
+    }
+
+    /// Tenants of which any scheduler says so.
+    ///
+    /// # Errors
+    /// [`QueueError::Disconnected`] when the connection is gone.
+    pub async fn overs(&self) -> Result<Overs, QueueError> {
+        let heard = self.connection.client().subscribe(subjects::over("*")).await;
+        heard.map(Overs).map_err(|_| QueueError::Disconnected)
     }
 
     /// Follows the registry of workers: first those known, then every change.
@@ -317,6 +340,22 @@ impl Desk {
         let sent = self.context.publish(subject.clone(), wire::encode(result)).await;
         let acked = sent.map_err(|error| streams::refused(&subject, &error))?.await;
         acked.map(drop).map_err(|error| streams::refused(&subject, &error))
+    }
+}
+
+/// Tenants that have sent more than they may, as schedulers say it.
+#[derive(Debug)]
+pub struct Overs(Subscriber);
+
+impl Overs {
+    /// The next one.
+    pub async fn next(&mut self) -> Tenant {
+        loop {
+            let Some(message) = self.0.next().await else { return std::future::pending().await };
+            if let Some(tenant) = subjects::parse_over(&message.subject) {
+                return tenant;
+            }
+        }
     }
 }
 

@@ -5,10 +5,10 @@
 
 use super::connect::Secret;
 use super::permissions::{
-    AUTH_ACCOUNT, CLIENT_ACCOUNT, FARM_ACCOUNT, SYSTEM_ACCOUNT, WORKER_ACCOUNT,
-    client_blob_services, worker_services,
+    AUTH_ACCOUNT, CLIENT_ACCOUNT, FARM_ACCOUNT, SYSTEM_ACCOUNT, WORKER_ACCOUNT, client_blob_reads,
+    client_blob_writes, worker_services,
 };
-use super::subjects;
+use super::subjects::{self, Spaces};
 
 /// NATS user of schedulers.
 pub const SCHEDULER_USER: &str = "scheduler";
@@ -155,10 +155,14 @@ fn shares() -> Vec<Share> {
     let mut shares = Shares::default();
     shares.add(FARM_ACCOUNT, CLIENT_ACCOUNT, Kind::SignedService, subjects::CLIENT_REQUESTS);
     shares.add(FARM_ACCOUNT, WORKER_ACCOUNT, Kind::Pulls, &subjects::pull("*"));
-    for service in client_blob_services() {
+    let blobs = [client_blob_writes(Spaces::Every), client_blob_reads(Spaces::Every)];
+    for service in blobs.into_iter().flatten() {
         shares.add(FARM_ACCOUNT, CLIENT_ACCOUNT, Kind::Service, &service);
     }
-    for service in worker_services().into_iter().chain([subjects::worker_keys()]) {
+    for service in worker_services()
+        .into_iter()
+        .chain([subjects::worker_keys(), subjects::HOLDINGS.to_owned()])
+    {
         shares.add(FARM_ACCOUNT, WORKER_ACCOUNT, Kind::Service, &service);
     }
     shares.add(FARM_ACCOUNT, WORKER_ACCOUNT, Kind::Stream, subjects::CANCELLATIONS);

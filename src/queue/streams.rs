@@ -4,14 +4,14 @@
 use std::time::Duration;
 
 use async_nats::jetstream::consumer::{AckPolicy, PriorityPolicy, pull};
-use async_nats::jetstream::context::ContextBuilder;
+use async_nats::jetstream::context::{ContextBuilder, CreateStreamErrorKind};
 use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, StorageType};
 use async_nats::jetstream::{Context, kv};
 
 use super::connect::{Connection, QueueError};
-use super::subjects::{self, Order};
+use super::subjects::{self, Order, Spaces};
 use crate::job::wire::BlobClass;
-use crate::job::{Lane, Pool};
+use crate::job::{Lane, Pool, Space};
 
 /// A job that nobody took or finished in this time is given up; clients are long gone.
 const JOB_AGE_MAX: Duration = Duration::from_secs(15 * 60);
@@ -26,10 +26,15 @@ pub const PRESENCE_AGE: Duration = Duration::from_secs(6);
 /// Action records live as long as the outputs that they name.
 const RESULT_AGE: Duration = Duration::from_secs(7 * 24 * 3_600);
 
-/// The limits of all streams together stay below the server's `max_file_store` of 60 GB.
 const GIB: i64 = 1 << 30;
+/// What blobs of each class are given of a space's room, in parts of [`BLOB_PARTS`].
+const BLOB_SHARES: [(BlobClass, u64); 3] =
+    [(BlobClass::Input, 10), (BlobClass::Output, 20), (BlobClass::Toolchain, 16)];
+const BLOB_PARTS: u64 = 46;
+/// Error of the server when limits of streams together would be beyond its `max_file_store`.
+const NO_ROOM: u64 = 10_047;
 
-/// Creates or updates all streams and buckets.
+/// Creates or updates all streams and buckets but those of spaces.
 ///
 /// # Errors
 /// [`QueueError::Refused`] with the server's words.
@@ -40,9 +45,6 @@ pub async fn declare(connection: &Connection) -> Result<(), QueueError> {
     let configs = [
         jobs(),
         results(),
-        blobs(BlobClass::Input, Duration::from_secs(3_600), 10 * GIB),
-        blobs(BlobClass::Output, RESULT_AGE, 20 * GIB),
-        blobs(BlobClass::Toolchain, Duration::from_secs(30 * 24 * 3_600), 16 * GIB),
         Config {
             name: subjects::DEAD.into(),
             subjects: advisories.into(),
@@ -62,6 +64,34 @@ pub async fn declare(connection: &Connection) -> Result<(), QueueError> {
     }
     declare_consumer(&context, subjects::RESULTS, durable(subjects::RECORDER)).await?;
     declare_consumer(&context, subjects::DEAD, durable(subjects::UNDERTAKER)).await
+}
+
+/// Creates or updates the streams of a space's blobs, of at most `bytes_max` together. The server
+/// sets that room aside, and refuses what it does not have.
+///
+/// # Errors
+/// [`QueueError::Full`] when the server has no such room left, else [`QueueError::Refused`] with its
+/// words.
+pub async fn declare_space(
+    connection: &Connection,
+    space: &Space,
+    bytes_max: u64,
+) -> Result<(), QueueError> {
+    let context = context(connection);
+    for (class, share) in BLOB_SHARES {
+        let bytes_max = i64::try_from(bytes_max / BLOB_PARTS * share).unwrap_or(i64::MAX);
+        let config = blobs(class, space, bytes_max.max(1));
+        let name = config.name.clone();
+        if let Err(error) = context.create_or_update_stream(config).await {
+            return Err(match error.kind() {
+                CreateStreamErrorKind::JetStream(error) if error.error_code().0 == NO_ROOM => {
+                    QueueError::Full("max_file_store".into())
+                }
+                _ => refused(&name, &error),
+            });
+        }
+    }
+    Ok(())
 }
 
 /// Creates or updates the consumers of `pool`'s lanes.
@@ -133,10 +163,15 @@ fn results() -> Config {
 }
 
 /// Write-once: the server itself refuses a second message on a blob's subject.
-fn blobs(class: BlobClass, max_age: Duration, max_bytes: i64) -> Config {
+fn blobs(class: BlobClass, space: &Space, max_bytes: i64) -> Config {
+    let max_age = match class {
+        BlobClass::Input => Duration::from_secs(3_600),
+        BlobClass::Output => RESULT_AGE,
+        BlobClass::Toolchain => Duration::from_secs(30 * 24 * 3_600),
+    };
     Config {
-        name: subjects::blob_stream(class).into(),
-        subjects: vec![subjects::blob_filter(class)],
+        name: subjects::blob_stream(class, space),
+        subjects: vec![subjects::blob_filter(class, Spaces::One(space))],
         discard: DiscardPolicy::New,
         discard_new_per_subject: true,
         max_messages_per_subject: 1,

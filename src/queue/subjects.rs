@@ -1,7 +1,7 @@
 //! Every subject, stream, bucket and consumer name. Nothing else in the project spells one.
 
 use crate::job::wire::BlobClass;
-use crate::job::{ActionKey, ClientId, Digest, JobId, Lane, Pool, Tenant, WorkerId};
+use crate::job::{ActionKey, ClientId, Digest, JobId, Lane, Pool, Space, Tenant, WorkerId};
 
 /// Work queue of jobs.
 pub const JOBS: &str = "JOBS";
@@ -29,6 +29,8 @@ pub const CLIENT_REQUESTS: &str = "farm.c.*.*";
 pub const RESULTS_OF_ALL: &str = "results.*.*";
 /// Every worker's report.
 pub const PROGRESS_OF_ALL: &str = "progress.*.*";
+/// Everything that workers say of jobs in their hands.
+pub const HOLDINGS: &str = "farm.w.*.hold";
 /// Every job that nobody waits for any more.
 pub const CANCELLATIONS: &str = "farm.cancel.*";
 /// Group name of prioritised pulls.
@@ -37,6 +39,8 @@ pub const PULL_GROUP: &str = "g";
 /// What a client asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Question {
+    /// Where am I?
+    Hello,
     /// Run a job.
     Submit,
     /// What became of a job?
@@ -48,7 +52,8 @@ pub enum Question {
 }
 
 impl Question {
-    const ALL: [(Self, &'static str); 4] = [
+    const ALL: [(Self, &'static str); 5] = [
+        (Self::Hello, "hello"),
         (Self::Submit, "submit"),
         (Self::Result, "result"),
         (Self::Cancel, "cancel"),
@@ -102,6 +107,54 @@ pub fn lane_consumer(pool: &Pool, lane: Lane, prioritized: Order) -> String {
 /// Where a worker asks `consumer` for its next job; `*` is every consumer.
 pub fn pull(consumer: &str) -> String {
     format!("$JS.API.CONSUMER.MSG.NEXT.{JOBS}.{consumer}")
+}
+
+/// Where `worker` says what becomes of a job that it was given.
+pub fn holding(worker: &WorkerId) -> String {
+    format!("farm.w.{worker}.hold")
+}
+
+/// The worker in the middle of [`holding`].
+pub fn parse_holding(subject: &str) -> Option<WorkerId> {
+    subject.strip_prefix("farm.w.")?.strip_suffix(".hold")?.parse().ok()
+}
+
+/// A job's delivery as the queue names it: `$JS.ACK.<stream>.<consumer>.<deliveries>.<place>` and three
+/// more numbers, or the form with domain and account hash before and a random token behind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Delivery<'a> {
+    /// Who delivered it.
+    pub consumer: &'a str,
+    /// How often it has been delivered, this time included.
+    pub deliveries: u64,
+    /// The job's place in the queue.
+    pub place: u64,
+}
+
+/// Reads the name of a delivery; `None` for every other subject.
+pub fn parse_delivery(subject: &str) -> Option<Delivery<'_>> {
+    let tokens: Vec<&str> = subject.strip_prefix("$JS.ACK.")?.split('.').collect();
+    let tokens = match tokens.len() {
+        7 => &tokens[..],
+        // Old servers have no random token.
+        9 | 10 => &tokens[2..9],
+        _ => return None,
+    };
+    let number = |index: usize| tokens[index].parse::<u64>().ok();
+    let numbers = (2..7).map(number).collect::<Option<Vec<u64>>>()?;
+    (tokens[0] == JOBS).then(|| Delivery {
+        consumer: tokens[1],
+        deliveries: numbers[0],
+        place: numbers[1],
+    })
+}
+
+/// The consumers that deliver a job that was queued on `subject`.
+pub fn consumers_of(subject: &str) -> Option<[String; 2]> {
+    let pool = subject.strip_prefix("jobs.")?.split('.').next()?.parse().ok()?;
+    let (token, _) = parse_job(subject)?;
+    let lane = Lane::ALL.into_iter().find(|lane| lane.token() == token)?;
+    Some([Order::RoundRobin, Order::ByPriority].map(|order| lane_consumer(&pool, lane, order)))
 }
 
 /// How the server chooses among waiting pulls.
@@ -158,21 +211,40 @@ pub fn worker_key(worker: &WorkerId) -> String {
     format!("$KV.{WORKERS}.{worker}")
 }
 
-/// Key of an action's record in its bucket.
-pub fn action_key(action: &ActionKey) -> String {
-    action.digest().to_string()
+/// Subject of an action's record: each space has records of its own.
+pub fn action_record(space: &Space, action: &ActionKey) -> String {
+    format!("$KV.{ACTIONS}.{space}.{}", action.digest())
 }
 
-/// Stream that keeps blobs of `class`.
-pub fn blob_stream(class: BlobClass) -> &'static str {
-    match class {
-        BlobClass::Input => "BLOBS_IN",
-        BlobClass::Output => "BLOBS_OUT",
-        BlobClass::Toolchain => "BLOBS_TC",
+/// Which spaces a right or a share is for.
+#[derive(Clone, Copy, Debug)]
+pub enum Spaces<'a> {
+    /// This one.
+    One(&'a Space),
+    /// Every one there is or will be.
+    Every,
+}
+
+impl Spaces<'_> {
+    fn token(&self) -> &str {
+        match self {
+            Self::One(space) => space.as_str(),
+            Self::Every => "*",
+        }
     }
 }
 
-/// Folder of `class` in object paths, and its token in subjects.
+/// Stream that keeps a space's blobs of `class`.
+pub fn blob_stream(class: BlobClass, space: &Space) -> String {
+    let class = match class {
+        BlobClass::Input => "IN",
+        BlobClass::Output => "OUT",
+        BlobClass::Toolchain => "TC",
+    };
+    format!("BLOBS_{class}_{space}")
+}
+
+/// Token of `class` in subjects.
 pub fn blob_token(class: BlobClass) -> &'static str {
     match class {
         BlobClass::Input => "in",
@@ -181,25 +253,55 @@ pub fn blob_token(class: BlobClass) -> &'static str {
     }
 }
 
-/// All blobs of `class`.
-pub fn blob_filter(class: BlobClass) -> String {
-    format!("blobs.{}.>", blob_token(class))
+/// All blobs of `class` in `spaces`.
+pub fn blob_filter(class: BlobClass, spaces: Spaces<'_>) -> String {
+    format!("blobs.{}.{}.>", blob_token(class), spaces.token())
+}
+
+/// Reads any blob of `class` in `spaces`.
+pub fn blob_read(class: BlobClass, spaces: Spaces<'_>) -> String {
+    let stream = match spaces {
+        Spaces::One(space) => blob_stream(class, space),
+        Spaces::Every => "*".to_owned(),
+    };
+    direct_get(&stream, &blob_filter(class, spaces))
 }
 
 /// Subject of a blob's head: the blob itself if it is small, else the record that names its parts.
-pub fn blob_head(class: BlobClass, digest: Digest) -> String {
-    format!("blobs.{}.{digest}.0", blob_token(class))
+pub fn blob_head(class: BlobClass, space: &Space, digest: Digest) -> String {
+    format!("blobs.{}.{space}.{digest}.0", blob_token(class))
 }
 
 /// Subject of part `part` (from 1) of a large blob whose stored form has the digest `stored`.
 /// Two encodings of the same blob thus never mix.
-pub fn blob_part(class: BlobClass, digest: Digest, stored: &str, part: u64) -> String {
-    format!("blobs.{}.{digest}.{stored}-{part}", blob_token(class))
+pub fn blob_part(
+    class: BlobClass,
+    space: &Space,
+    digest: Digest,
+    stored: &str,
+    part: u64,
+) -> String {
+    format!("blobs.{}.{space}.{digest}.{stored}-{part}", blob_token(class))
 }
 
 /// Subject that reads the last message on `subject` straight from a stream's file.
 pub fn direct_get(stream: &str, subject: &str) -> String {
     format!("$JS.API.DIRECT.GET.{stream}.{subject}")
+}
+
+/// Where servers say that a connection to `account` ended.
+pub fn system_disconnects(account: &str) -> String {
+    format!("$SYS.ACCOUNT.{account}.DISCONNECT")
+}
+
+/// Tells all schedulers that `tenant` has sent more than it may; `*` is every tenant.
+pub fn over(tenant: &str) -> String {
+    format!("farm.over.{tenant}")
+}
+
+/// Reads [`over`] back.
+pub fn parse_over(subject: &str) -> Option<Tenant> {
+    subject.strip_prefix("farm.over.")?.parse().ok()
 }
 
 /// Asks one server of itself, or tells it to do something.
@@ -231,5 +333,30 @@ mod tests {
         let pool = Pool::of_this_machine();
         let subject = job(&pool, Lane::Bulk, &"t1".parse().unwrap());
         assert_eq!(parse_job(&subject), Some(("b", "t1")));
+        let consumers = consumers_of(&subject).unwrap();
+        assert_eq!(consumers, [format!("{pool}-b"), format!("{pool}-b-p")]);
+        assert_eq!(consumers_of("results.a.b.c"), None);
+    }
+
+    #[test]
+    fn deliveries_are_read_from_both_forms_and_from_nothing_else() {
+        let wanted = Delivery { consumer: "p-n", deliveries: 3, place: 10 };
+        for subject in [
+            "$JS.ACK.JOBS.p-n.3.10.2.1700000000.5",
+            "$JS.ACK._.HASH.JOBS.p-n.3.10.2.1700000000.5",
+            "$JS.ACK._.HASH.JOBS.p-n.3.10.2.1700000000.5.abc",
+        ] {
+            assert_eq!(parse_delivery(subject), Some(wanted), "{subject}");
+        }
+        for subject in [
+            "odd",
+            "$JS.ACK.RESULTS.p-n.3.10.2.1700000000.5",
+            "$JS.ACK.JOBS.p-n.3.10.2.1700000000",
+            "$JS.ACK.JOBS.p-n.3.*.2.1700000000.5",
+            "$JS.API.STREAM.DELETE.JOBS",
+            "$JS.ACK.JOBS.p-n.3.10.2.1700000000.x",
+        ] {
+            assert_eq!(parse_delivery(subject), None, "{subject}");
+        }
     }
 }

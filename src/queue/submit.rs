@@ -13,7 +13,9 @@ use tokio::sync::mpsc;
 
 use super::connect::{Connection, QueueError};
 use super::subjects::{self, Question};
-use crate::job::wire::{self, CallOff, FarmStatus, JobResult, Progress, Submit, SubmitReply};
+use crate::job::wire::{
+    self, CallOff, FarmStatus, HelloReply, JobResult, Progress, Submit, SubmitReply,
+};
 use crate::job::{ClientId, JobId};
 
 /// Words about one job that may wait to be read.
@@ -88,6 +90,14 @@ impl Farm {
     /// Whether the connection stands.
     pub fn is_up(&self) -> bool {
         self.connection.is_up()
+    }
+
+    /// Asks where this client's blobs and results are; before, they may have no place.
+    ///
+    /// # Errors
+    /// As [`Farm::submit`].
+    pub async fn hello(&self) -> Result<HelloReply, QueueError> {
+        self.ask(Question::Hello, Bytes::new()).await
     }
 
     /// Asks any scheduler to run a job. Asking again with the same job id does no harm.

@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use async_nats::Subscriber;
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use serde::Deserialize;
@@ -41,6 +42,47 @@ impl Peer {
     pub fn key(&self) -> (&str, u64) {
         (&self.server, self.number)
     }
+}
+
+/// Connections that end, as the servers say it.
+#[derive(Debug)]
+pub struct Departures(Subscriber);
+
+impl Departures {
+    /// The next one, with all that it has sent.
+    pub async fn next(&mut self) -> Peer {
+        loop {
+            match self.0.next().await {
+                None => std::future::pending().await,
+                Some(message) => match serde_json::from_slice::<Departure>(&message.payload) {
+                    Err(error) => tracing::warn!(%error, "unreadable end of a connection"),
+                    Ok(Departure { server, client, sent }) => {
+                        let (number, name, sent_bytes) = (client.id, client.user, sent.bytes);
+                        return Peer { server: server.id, number, name, sent_bytes };
+                    }
+                },
+            }
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct Departure {
+    server: Server,
+    client: Departed,
+    sent: Traffic,
+}
+
+#[derive(Deserialize)]
+struct Departed {
+    id: u64,
+    #[serde(default)]
+    user: String,
+}
+
+#[derive(Deserialize)]
+struct Traffic {
+    bytes: u64,
 }
 
 #[derive(Deserialize)]
@@ -107,6 +149,16 @@ impl System {
             }
         }
         Ok(peers)
+    }
+
+    /// Hears of every connection to `account` that ends.
+    ///
+    /// # Errors
+    /// [`QueueError::Disconnected`] when the connection is gone.
+    pub async fn departures(&self, account: &str) -> Result<Departures, QueueError> {
+        let subject = subjects::system_disconnects(account);
+        let heard = self.0.client().subscribe(subject).await;
+        heard.map(Departures).map_err(|_| QueueError::Disconnected)
     }
 
     /// Ends a connection; its owner may try again, and is asked who it is.

@@ -7,10 +7,10 @@ use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 
 use super::settings::{ClientAuth, ServerAuth, Settings};
-use crate::job::{ClientId, Pool, Principal, Space, User, WorkerId};
+use crate::job::{ClientId, Pool, Principal, Space, Tenant, User, WorkerId};
 use crate::queue::Secret;
 use crate::queue::callout::{Admission, Caller};
-use crate::queue::permissions::{self, CLIENT_ACCOUNT, WORKER_ACCOUNT};
+use crate::queue::permissions::{self, CLIENT_ACCOUNT, Uploads, WORKER_ACCOUNT};
 
 /// Role named in a worker's token; nothing else is accepted.
 const WORKER_ROLE: &str = "worker";
@@ -77,28 +77,53 @@ pub fn key_bytes(key: &Secret, what: &'static str) -> Result<[u8; 32], KeyError>
 /// # Errors
 /// Why the caller is not let in.
 pub fn admit(caller: &Caller, settings: &Settings) -> Result<Admission, String> {
-    let ClientAuth::Token { token } = &settings.client_auth;
-    if same(token, &caller.secret) {
-        return admit_client(&caller.user);
+    for ClientAuth::Token { token, tenant } in &settings.client_auth {
+        if same(token, &caller.secret) {
+            return admit_client(&caller.user, tenant.as_ref(), settings);
+        }
     }
     let ServerAuth::JwtHs256 { secret_key } = &settings.server_auth;
     admit_worker(&caller.user, &caller.secret, secret_key)
 }
 
-fn admit_client(user: &str) -> Result<Admission, String> {
-    let id: ClientId = user.parse().map_err(|error| format!("{error}"))?;
-    let principal = Principal {
-        // With one shared token every client is its own tenant: a big build of one does not bury
-        // another. Clients and tenants have the same alphabet.
-        tenant: user.parse().map_err(|error| format!("{error}"))?,
-        space: Space::shared(),
-        client: id.clone(),
-        user: User::new(user),
+/// Whose share a client's jobs count against, and with whom it shares: its tenant's; where the farm
+/// names none, its own share, and everything with everybody.
+///
+/// # Errors
+/// When the name is that of the space that all share.
+fn tenant_and_space(
+    id: &ClientId,
+    named: Option<&Tenant>,
+    settings: &Settings,
+) -> Result<(Tenant, Space), String> {
+    let text = |error: &dyn std::fmt::Display| error.to_string();
+    let Some(tenant) = named else {
+        // Clients and tenants have the same alphabet.
+        let own = id.as_str().parse().map_err(|error| text(&error))?;
+        return Ok((own, Space::shared()));
     };
+    if tenant.as_str() == Space::shared().as_str() {
+        return Err(format!("`{tenant}` cannot be a tenant's name"));
+    }
+    let space = match settings.tenants_share_results {
+        true => Space::shared(),
+        false => tenant.as_str().parse().map_err(|error| text(&error))?,
+    };
+    Ok((tenant.clone(), space))
+}
+
+fn admit_client(
+    user: &str,
+    tenant: Option<&Tenant>,
+    settings: &Settings,
+) -> Result<Admission, String> {
+    let id: ClientId = user.parse().map_err(|error| format!("{error}"))?;
+    let (tenant, space) = tenant_and_space(&id, tenant, settings)?;
+    let principal = Principal { tenant, space, client: id, user: User::new(user) };
     Ok(Admission {
         name: principal.to_string(),
         account: CLIENT_ACCOUNT,
-        permissions: permissions::client(&id),
+        permissions: permissions::client(&principal.client, &principal.space, Uploads::Allowed),
         expires: None,
     })
 }

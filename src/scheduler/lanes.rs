@@ -14,6 +14,8 @@ const INTERACTIVE_PART: u32 = 8;
 pub struct Load {
     /// Outstanding jobs by tenant; tenants without any are not listed.
     pub tenants: HashMap<Tenant, u32>,
+    /// Jobs that are just being queued, which no count of the queue has seen.
+    coming: HashMap<Tenant, u32>,
 }
 
 impl Load {
@@ -24,13 +26,41 @@ impl Load {
 
     /// Outstanding jobs of `tenant`.
     pub fn of(&self, tenant: &Tenant) -> u32 {
-        self.tenants.get(tenant).copied().unwrap_or(0)
+        let of = |jobs: &HashMap<Tenant, u32>| jobs.get(tenant).copied().unwrap_or(0);
+        of(&self.tenants).saturating_add(of(&self.coming))
     }
 
-    /// Counts a job that was just queued.
-    pub fn add(&mut self, tenant: &Tenant) {
-        *self.tenants.entry(tenant.clone()).or_default() += 1;
+    /// Whether `tenant` may have one more job with at most `limit`; if so it is coming, until it
+    /// [`Load::came`].
+    pub fn let_come(&mut self, tenant: &Tenant, limit: u32) -> bool {
+        let fits = self.of(tenant) < limit;
+        if fits {
+            *self.coming.entry(tenant.clone()).or_default() += 1;
+        }
+        fits
     }
+
+    /// A job that was coming is in the queue, or will not come.
+    pub fn came(&mut self, tenant: &Tenant, queued: Queued) {
+        if let Some(coming) = self.coming.get_mut(tenant) {
+            *coming -= 1;
+            if *coming == 0 {
+                self.coming.remove(tenant);
+            }
+        }
+        if queued == Queued::Yes {
+            *self.tenants.entry(tenant.clone()).or_default() += 1;
+        }
+    }
+}
+
+/// Whether a job that was coming is in the queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Queued {
+    /// It is.
+    Yes,
+    /// The queue did not take it.
+    No,
 }
 
 /// The lane for one more job of `tenant` on a farm of `slots` slots.
@@ -68,7 +98,8 @@ mod tests {
     use super::*;
 
     fn load(jobs: &[(&str, u32)]) -> Load {
-        Load { tenants: jobs.iter().map(|(name, n)| (name.parse().unwrap(), *n)).collect() }
+        let tenants = jobs.iter().map(|(name, n)| (name.parse().unwrap(), *n)).collect();
+        Load { tenants, ..Load::default() }
     }
 
     #[test]
@@ -79,6 +110,20 @@ mod tests {
         assert_eq!(lane(&load, &small, 16, Urgency::Build), Lane::Normal);
         assert_eq!(lane(&load, &flood, 16, Urgency::Interactive), Lane::Bulk);
         assert_eq!(lane(&load, &"c".parse().unwrap(), 16, Urgency::Interactive), Lane::Interactive);
+    }
+
+    #[test]
+    fn jobs_that_are_coming_count_whatever_was_counted_meanwhile() {
+        let (mut load, tenant) = (load(&[("a", 1)]), "a".parse().unwrap());
+        assert!(load.let_come(&tenant, 3) && load.let_come(&tenant, 3));
+        assert!(!load.let_come(&tenant, 3));
+        load.tenants.clear();
+        assert!(load.let_come(&tenant, 3) && !load.let_come(&tenant, 3));
+        load.came(&tenant, Queued::No);
+        load.came(&tenant, Queued::Yes);
+        assert_eq!((load.of(&tenant), load.total()), (2, 1));
+        load.came(&tenant, Queued::No);
+        assert!(load.coming.is_empty());
     }
 
     #[test]

@@ -6,16 +6,20 @@
 //! away without a word.
 //!
 //! Reading order: [`settings`], [`run`], [`identity`], [`certificates`], [`reception`], [`lanes`],
-//! [`registry`], [`recorder`], [`undertaker`].
+//! [`registry`], [`recorder`], [`undertaker`]; [`spaces`] and [`quota`] keep tenants apart, [`meter`]
+//! counts what they send.
 
 pub mod certificates;
 pub mod identity;
 pub mod lanes;
+pub mod meter;
+pub mod quota;
 pub mod reception;
 pub mod recorder;
 pub mod registry;
 pub mod run;
 pub mod settings;
+pub mod spaces;
 pub mod undertaker;
 
 pub use run::run;

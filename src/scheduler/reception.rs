@@ -1,14 +1,20 @@
 //! The story of a request: read it, look whether the result is known, queue it, answer.
 
+use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::Notify;
 
-use super::lanes::{self, Load, Urgency};
+use super::lanes::{self, Load, Queued, Urgency};
+use super::quota::Quotas;
 use super::registry::Registry;
-use crate::job::wire::{self, CacheUse, CallOff, FarmStatus, JobMessage, Submit, SubmitReply};
-use crate::job::{JobId, Principal, Proof};
+use super::settings::Settings;
+use super::spaces::Spaces;
+use crate::job::wire::{
+    self, CacheUse, CallOff, FarmStatus, HelloReply, JobMessage, JobResult, Submit, SubmitReply,
+};
+use crate::job::{JobId, Principal, Proof, Tenant};
 use crate::queue::serve::{Desk, Request};
 use crate::queue::subjects::Question;
 use crate::queue::{QueueError, streams};
@@ -23,6 +29,10 @@ const DEADLINE_MAX: Duration = Duration::from_secs(3_600);
 const FIRST_GUESS_MS: f64 = 1_000.0;
 /// How much one result moves the mean of all.
 const SMOOTHING: f64 = 0.05;
+/// A count of outstanding jobs is exact enough for a quota for this long.
+const COUNT_FRESH: Duration = Duration::from_millis(20);
+/// A tenant is over its limit as long as any scheduler has said so within this time.
+const OVER_HOLDS: Duration = Duration::from_secs(3);
 
 /// What all tasks of a scheduler share.
 pub struct Office {
@@ -30,8 +40,15 @@ pub struct Office {
     pub desk: Desk,
     proof_key: [u8; 32],
     wait_seconds_max: u32,
+    /// What each tenant may use.
+    pub quotas: Quotas,
+    /// Where their blobs are.
+    pub spaces: Spaces,
     registry: Mutex<Registry>,
     load: Mutex<Load>,
+    counted: Mutex<Instant>,
+    /// When it was last said of a tenant that it has sent too much.
+    over: Mutex<HashMap<Tenant, Instant>>,
     job_ms: Mutex<f64>,
     /// Wakes whoever refreshes the load.
     pub busy: Notify,
@@ -39,13 +56,18 @@ pub struct Office {
 
 impl Office {
     /// A scheduler's shared state.
-    pub fn new(desk: Desk, proof_key: [u8; 32], wait_seconds_max: u32) -> Self {
+    pub fn new(desk: Desk, proof_key: [u8; 32], settings: &Settings) -> Self {
+        let quotas = settings.quota.clone();
         Self {
+            spaces: Spaces::new(desk.connection().clone(), quotas.clone(), &settings.store),
             desk,
             proof_key,
-            wait_seconds_max,
+            wait_seconds_max: settings.queue_wait_seconds_max,
+            quotas,
             registry: Mutex::new(Registry::new(streams::PRESENCE_AGE)),
             load: Mutex::default(),
+            counted: Mutex::new(Instant::now()),
+            over: Mutex::default(),
             job_ms: Mutex::new(FIRST_GUESS_MS),
             busy: Notify::new(),
         }
@@ -61,9 +83,34 @@ impl Office {
         self.load.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether `proof` was made here for this job and action.
-    pub fn proves(&self, proof: &Proof, job: JobId, action: &crate::job::ActionKey) -> bool {
-        proof.holds(&self.proof_key, job, action)
+    /// Counts the jobs that wait or run; JetStream has the truth.
+    ///
+    /// # Errors
+    /// [`QueueError`] when the server does not answer; the load stays as it was.
+    pub async fn count_jobs(&self) -> Result<(), QueueError> {
+        let tenants = self.desk.outstanding().await?;
+        self.load().tenants = tenants;
+        *self.counted.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        Ok(())
+    }
+
+    /// Whether the proof of `result` was made here for its job, action and space.
+    pub fn proves(&self, result: &JobResult) -> bool {
+        result.proof.holds(&self.proof_key, result.job, &result.action, &result.space)
+    }
+
+    /// A scheduler says that `tenant` has sent more than it may.
+    pub fn is_said_to_be_over(&self, tenant: &Tenant) {
+        self.over().insert(tenant.clone(), Instant::now());
+    }
+
+    /// Whether `tenant` has sent more than it may.
+    pub fn has_sent_too_much(&self, tenant: &Tenant) -> bool {
+        self.over().get(tenant).is_some_and(|said| said.elapsed() < OVER_HOLDS)
+    }
+
+    fn over(&self) -> MutexGuard<'_, HashMap<Tenant, Instant>> {
+        self.over.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Learns how long a compile took.
@@ -80,6 +127,7 @@ impl Office {
 /// Answers one request of a client.
 pub async fn answer(office: &Office, request: Request) {
     match request.question {
+        Question::Hello => office.desk.answer(&request, &hello(office, &request.from).await).await,
         Question::Submit => {
             let reply = match wire::decode::<Submit>(&request.payload) {
                 Ok(submit) => admit(office, &request.from, submit).await,
@@ -109,21 +157,82 @@ fn status(office: &Office) -> FarmStatus {
     FarmStatus { workers, outstanding: office.load().total() }
 }
 
+/// Where the client is. Its space is there from now on.
+async fn hello(office: &Office, from: &Principal) -> HelloReply {
+    match office.spaces.ensure(&from.space).await {
+        Err(words) => HelloReply::Refused(words),
+        Ok(()) => HelloReply::Welcome {
+            space: from.space.clone(),
+            over_quota: upload_quota(office, &from.tenant),
+        },
+    }
+}
+
+/// The limit of bytes that `tenant` has reached, if it has; for people.
+fn upload_quota(office: &Office, tenant: &Tenant) -> Option<String> {
+    let limit = office.quotas.of(tenant).upload_bytes_per_hour_max?;
+    let over = office.has_sent_too_much(tenant);
+    over.then(|| format!("tenant `{tenant}` has sent more than {limit} bytes within the hour"))
+}
+
+/// A job that is just being queued; dropped, it does not come.
+struct Coming<'a> {
+    office: &'a Office,
+    tenant: &'a Tenant,
+    queued: Queued,
+}
+
+impl Drop for Coming<'_> {
+    fn drop(&mut self) {
+        self.office.load().came(self.tenant, self.queued);
+    }
+}
+
+/// Makes place for one more job of `tenant`.
+///
+/// # Errors
+/// The limit of jobs that it has reached; for people.
+async fn let_come<'a>(office: &'a Office, tenant: &'a Tenant) -> Result<Coming<'a>, String> {
+    let limit = office.quotas.of(tenant).outstanding_jobs_max.unwrap_or(u32::MAX);
+    let coming = || Coming { office, tenant, queued: Queued::No };
+    if office.load().let_come(tenant, limit) {
+        return Ok(coming());
+    }
+    // Some of them may have ended since they were counted.
+    let counted = *office.counted.lock().unwrap_or_else(PoisonError::into_inner);
+    if counted.elapsed() > COUNT_FRESH
+        && let Err(error) = office.count_jobs().await
+    {
+        tracing::warn!(%error, "length of the queue is unknown");
+    }
+    if office.load().let_come(tenant, limit) {
+        return Ok(coming());
+    }
+    Err(format!("tenant `{tenant}` has {limit} jobs that wait or run"))
+}
+
 async fn admit(office: &Office, from: &Principal, submit: Submit) -> SubmitReply {
-    let Principal { client, tenant, .. } = from;
+    let Principal { client, tenant, space, .. } = from;
     let now = unix_ms();
     if let Err(rule) = check(&submit, now) {
         tracing::warn!(%client, job = %submit.job, rule, "request refused");
         return SubmitReply::Refused(rule);
     }
+    // A scheduler that was restarted has not greeted this client.
+    if let Err(words) = office.spaces.ensure(space).await {
+        return SubmitReply::Refused(words);
+    }
     let action = submit.action.key();
     if submit.cache == CacheUse::ReadWrite {
-        match office.desk.record(&action).await {
+        match office.desk.record(space, &action).await {
             Ok(Some(record)) => return SubmitReply::Cached(Box::new(record)),
             Ok(None) => {}
             // The cache is a convenience: without it the job simply runs.
             Err(error) => tracing::warn!(%action, %error, "action cache was not read"),
         }
+    }
+    if let Some(words) = upload_quota(office, tenant) {
+        return SubmitReply::OverQuota(words);
     }
     let slots = office.registry().slots(&submit.action.pool, Instant::now());
     if slots == 0 {
@@ -136,17 +245,22 @@ async fn admit(office: &Office, from: &Principal, submit: Submit) -> SubmitReply
     }
     let urgency = if submit.interactive { Urgency::Interactive } else { Urgency::Build };
     let lane = lanes::lane(&office.load(), tenant, slots, urgency);
-    let proof = Proof::new(&office.proof_key, submit.job, &action);
+    let mut coming = match let_come(office, tenant).await {
+        Ok(coming) => coming,
+        Err(words) => return SubmitReply::OverQuota(words),
+    };
+    let proof = Proof::new(&office.proof_key, submit.job, &action, space);
     let job = JobMessage {
         client: client.clone(),
         tenant: tenant.clone(),
+        space: space.clone(),
         proof: proof.clone(),
         published_unix_ms: unix_ms(),
         submit,
     };
     match office.desk.enqueue(&job, lane).await {
         Ok(place) => {
-            office.load().add(tenant);
+            coming.queued = Queued::Yes;
             office.busy.notify_one();
             SubmitReply::Accepted { proof, place, outstanding, slots }
         }

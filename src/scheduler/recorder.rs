@@ -37,7 +37,9 @@ async fn read(office: &Office, blobs: &Blobs, letter: &Letter) {
                 recorded_unix_ms: unix_ms(),
                 run_ms: result.times.run_ms,
             };
-            if let Err(error) = office.desk.write_record(&result.action, &record).await {
+            if let Err(error) =
+                office.desk.write_record(&result.space, &result.action, &record).await
+            {
                 tracing::warn!(job = %result.job, %error, "result not recorded");
             }
         }
@@ -56,7 +58,7 @@ async fn recordable(
     result: &JobResult,
     outcome: &Outcome,
 ) -> Result<Verdict, &'static str> {
-    if client.is_none() || !office.proves(&result.proof, result.job, &result.action) {
+    if client.is_none() || !office.proves(result) {
         return Err("its proof does not hold");
     }
     let wanted = result.cache != CacheUse::Off
@@ -65,6 +67,7 @@ async fn recordable(
     if !wanted {
         return Ok(Verdict::Pass);
     }
+    let blobs = blobs.of(&result.space);
     let contents = outcome.outputs.iter().map(|output| &output.content);
     for content in contents.chain([&outcome.stdout, &outcome.stderr]) {
         if let Content::Blob { digest, .. } = content {

@@ -4,21 +4,28 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures_util::StreamExt as _;
+use futures_util::stream::BoxStream;
+
 use super::identity::{self, KeyError};
 use super::reception::{self, Office};
 use super::settings::{FarmSecrets, Settings};
-use super::{certificates, recorder, undertaker};
+use super::{certificates, meter, recorder, undertaker};
 use crate::job::Pool;
 use crate::lifecycle::Lifecycle;
 use crate::queue::callout::Callout;
+use crate::queue::holdings::{Heard, Hold};
 use crate::queue::serve::{Desk, OUTSTANDING_EVERY, Request, Requests, WorkerChange};
-use crate::queue::server_config::{AUTH_USER, SCHEDULER_USER};
+use crate::queue::server_config::{AUTH_USER, SCHEDULER_USER, SYSTEM_USER};
 use crate::queue::subjects::inbox;
+use crate::queue::system::System;
 use crate::queue::{Connection, Login, Patience, QueueError, Secret, streams};
 use crate::store::Blobs;
 
 /// Wait before a broken watch or consumer is opened again.
 const REOPEN: Duration = Duration::from_millis(500);
+/// Words of workers that are passed on at once.
+const HEARD_AT_ONCE: usize = 64;
 /// How long requests under way may take when stopping.
 const DRAIN: Duration = Duration::from_secs(5);
 
@@ -62,12 +69,20 @@ pub async fn run(
         streams::declare_pool(desk.connection(), pool).await?;
     }
     let requests = desk.requests().await?;
-    let office = Arc::new(Office::new(desk, proof_key, settings.queue_wait_seconds_max));
+    let office = Arc::new(Office::new(desk, proof_key, &settings));
     let known: HashSet<Pool> = settings.pools.iter().cloned().collect();
-    lifecycle.spawn_until_stop(answer_callouts(callout, settings));
+    if settings.quota.limit_uploads() {
+        let system = login(&settings, SYSTEM_USER, &secrets.system_password);
+        let system = Connection::open(&system, "meter", Patience::Endless).await?;
+        lifecycle.spawn_until_stop(meter::hear(office.clone()));
+        lifecycle.spawn_until_stop(meter::watch(office.clone(), System::new(system)));
+    }
+    lifecycle.spawn_until_stop(answer_callouts(office.clone(), callout, settings));
     lifecycle.spawn_until_stop(follow_workers(office.clone(), known));
     lifecycle.spawn_until_stop(record(office.clone(), blobs));
     lifecycle.spawn_until_stop(bury(office.clone()));
+    let holdings = office.desk.holdings().await?;
+    lifecycle.spawn_until_stop(hear_workers(office.clone(), holdings));
     lifecycle.spawn_until_stop(refresh_load(office.clone()));
     tracing::info!("scheduler is ready");
     serve(&office, requests, lifecycle).await;
@@ -120,6 +135,7 @@ async fn declare_again(office: &Office) {
     if let Err(error) = streams::declare(connection).await {
         tracing::error!(%error, "streams were not declared again");
     }
+    office.spaces.make_again().await;
     for pool in pools {
         if let Err(error) = streams::declare_pool(connection, &pool).await {
             tracing::error!(%pool, %error, "queues were not declared again");
@@ -127,10 +143,11 @@ async fn declare_again(office: &Office) {
     }
 }
 
-async fn answer_callouts(mut callout: Callout, settings: Settings) {
+async fn answer_callouts(office: Arc<Office>, mut callout: Callout, settings: Settings) {
     while let Some(caller) = callout.next().await {
         let decision = identity::admit(&caller, &settings)
-            .and_then(|admission| certificates::check(admission, &caller, &settings));
+            .and_then(|admission| certificates::check(admission, &caller, &settings))
+            .map(|admission| meter::restrict(&office, admission));
         match &decision {
             Ok(admission) => {
                 tracing::info!(
@@ -180,6 +197,19 @@ async fn follow_worker(office: &Office, known: &mut HashSet<Pool>, change: Worke
     }
 }
 
+/// Passes on what workers say of jobs in their hands.
+async fn hear_workers(office: Arc<Office>, heard: BoxStream<'static, Heard>) {
+    let pass_on = async |heard: Heard| match office.desk.pass_on(&heard).await {
+        Ok(Hold::Real) => {}
+        Ok(Hold::Gone) => tracing::debug!(worker = %heard.worker, "word about a job that is gone"),
+        Ok(Hold::Unproved) => {
+            tracing::warn!(worker = %heard.worker, "worker spoke for a job that it was not given");
+        }
+        Err(error) => tracing::warn!(worker = %heard.worker, %error, "word was not passed on"),
+    };
+    heard.for_each_concurrent(HEARD_AT_ONCE, pass_on).await;
+}
+
 async fn record(office: Arc<Office>, blobs: Blobs) {
     loop {
         match office.desk.results().await {
@@ -200,12 +230,11 @@ async fn bury(office: Arc<Office>) {
     }
 }
 
-/// Looks at the queue's length while jobs come and go; JetStream has the truth.
+/// Looks at the queue's length while jobs come and go.
 async fn refresh_load(office: Arc<Office>) {
     loop {
-        match office.desk.outstanding().await {
-            Ok(tenants) => office.load().tenants = tenants,
-            Err(error) => tracing::debug!(%error, "length of the queue is unknown"),
+        if let Err(error) = office.count_jobs().await {
+            tracing::debug!(%error, "length of the queue is unknown");
         }
         if office.load().total() == 0 {
             office.busy.notified().await;

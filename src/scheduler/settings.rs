@@ -2,7 +2,8 @@
 
 use serde::Deserialize;
 
-use crate::job::Pool;
+use super::quota::Quotas;
+use crate::job::{Pool, Tenant};
 use crate::queue::{Secret, TlsSettings};
 use crate::store::StoreSettings;
 
@@ -19,7 +20,8 @@ pub struct Settings {
     /// File with the farm's secrets, as `jetcc auth init` writes it.
     pub secrets_file: String,
     /// How clients show who they are.
-    pub client_auth: ClientAuth,
+    #[serde(deserialize_with = "one_or_more")]
+    pub client_auth: Vec<ClientAuth>,
     /// How workers show who they are.
     pub server_auth: ServerAuth,
     /// Whether a worker must show a certificate with its name; nats-server asks for it then.
@@ -34,6 +36,13 @@ pub struct Settings {
     /// A client is sent home to compile locally when it would wait longer, in seconds.
     #[serde(default = "queue_wait_seconds_max")]
     pub queue_wait_seconds_max: u32,
+    /// Tenants have their inputs, results and toolchains in one space, as clients without a named
+    /// tenant have; else each has a space of its own, and none sees another's.
+    #[serde(default)]
+    pub tenants_share_results: bool,
+    /// What each tenant may use.
+    #[serde(default)]
+    pub quota: Quotas,
 }
 
 /// How clients show who they are.
@@ -44,7 +53,22 @@ pub enum ClientAuth {
     Token {
         /// The token.
         token: Secret,
+        /// Whose clients they are; each is its own tenant when absent.
+        tenant: Option<Tenant>,
     },
+}
+
+fn one_or_more<'de, D: serde::Deserializer<'de>>(value: D) -> Result<Vec<ClientAuth>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum OneOrMore {
+        One(ClientAuth),
+        More(Vec<ClientAuth>),
+    }
+    Ok(match OneOrMore::deserialize(value)? {
+        OneOrMore::One(one) => vec![one],
+        OneOrMore::More(more) => more,
+    })
 }
 
 /// How workers show who they are.

@@ -23,12 +23,13 @@ pub async fn bury_all(office: &Office, inbox: &mut Inbox) {
 
 async fn bury(office: &Office, advisory: &[u8]) -> Result<(), QueueError> {
     let Some(job) = office.desk.exhume(advisory).await? else { return Ok(()) };
-    let JobMessage { submit, client, proof, .. } = job;
+    let JobMessage { submit, client, space, proof, .. } = job;
     tracing::warn!(job = %submit.job, %client, "job given up after too many tries");
     let result = JobResult {
         job: submit.job,
         action: submit.action.key(),
         proof,
+        space,
         worker: nobody(),
         end: JobEnd::Undone(Trouble::Sandbox("no worker could finish it".into())),
         times: StepTimes::default(),

@@ -40,6 +40,13 @@ impl Default for StoreSettings {
     }
 }
 
+impl StoreSettings {
+    /// Whether the blobs are in the NATS server.
+    pub fn is_nats(&self) -> bool {
+        self.url.starts_with("nats:")
+    }
+}
+
 impl fmt::Debug for StoreSettings {
     /// Shows which options are set, never their values: half of them are secrets.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

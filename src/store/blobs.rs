@@ -11,8 +11,8 @@ use object_store::path::Path;
 use object_store::{GetResultPayload, ObjectStore, ObjectStoreExt as _, PutMode};
 use tokio::sync::Semaphore;
 
-use crate::job::Digest;
 use crate::job::wire::BlobClass;
+use crate::job::{Digest, Space};
 
 use super::compressed::{frame_bytes_max, open_frame_async};
 use super::{BLOB_BYTES_MAX, Compressed, StoreError};
@@ -41,18 +41,30 @@ impl Default for Limits {
     }
 }
 
-/// The shared blob store; cheap to clone.
+/// The blobs of one space in the shared store; cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Blobs {
     backend: Arc<dyn ObjectStore>,
+    space: Space,
     limits: Limits,
     requests: Arc<Semaphore>,
 }
 
 impl Blobs {
-    /// A store over `backend`, which must not retry by itself.
+    /// The shared space's blobs in `backend`, which must not retry by itself.
     pub fn new(backend: Arc<dyn ObjectStore>, limits: Limits) -> Self {
-        Self { backend, limits, requests: Arc::new(Semaphore::new(limits.requests_max)) }
+        let requests = Arc::new(Semaphore::new(limits.requests_max));
+        Self { backend, space: Space::shared(), limits, requests }
+    }
+
+    /// The blobs of another space in the same store, within the same limits.
+    pub fn of(&self, space: &Space) -> Self {
+        Self { space: space.clone(), ..self.clone() }
+    }
+
+    /// Whose blobs these are.
+    pub fn space(&self) -> &Space {
+        &self.space
     }
 
     /// Compresses and stores `bytes`; success also when they are there already.
@@ -79,7 +91,7 @@ impl Blobs {
         blob: &Compressed,
     ) -> Result<(), StoreError> {
         StoreError::check_size(blob.digest, blob.size)?;
-        let key = &key(class, blob.digest);
+        let key = &key(&self.space, class, blob.digest);
         self.request(blob.digest, || async move {
             let put = self.backend.put_opts(key, blob.zstd.clone().into(), PutMode::Create.into());
             match put.await {
@@ -109,7 +121,7 @@ impl Blobs {
         digest: Digest,
         bytes_max: u64,
     ) -> Result<Bytes, StoreError> {
-        let key = &key(class, digest);
+        let key = &key(&self.space, class, digest);
         let frame_max = frame_bytes_max(bytes_max);
         let read = self.request(digest, || async move {
             read_object(self.backend.as_ref(), key, frame_max).await
@@ -132,7 +144,7 @@ impl Blobs {
     /// # Errors
     /// [`StoreError::Unavailable`].
     pub async fn has(&self, class: BlobClass, digest: Digest) -> Result<bool, StoreError> {
-        let key = &key(class, digest);
+        let key = &key(&self.space, class, digest);
         let head = self.request(digest, || async move { self.backend.head(key).await });
         match head.await {
             Ok(_) => Ok(true),
@@ -182,14 +194,15 @@ impl Blobs {
     }
 }
 
-/// Where a blob lives: `in/<hex>`, `out/<hex>` or `tc/<hex>`. No other place builds these names.
-fn key(class: BlobClass, digest: Digest) -> Path {
+/// Where a blob lives: `<space>/in/<hex>`, `<space>/out/<hex>` or `<space>/tc/<hex>`. No other place
+/// builds these names.
+fn key(space: &Space, class: BlobClass, digest: Digest) -> Path {
     let folder = match class {
         BlobClass::Input => "in",
         BlobClass::Output => "out",
         BlobClass::Toolchain => "tc",
     };
-    Path::from_iter([folder, &digest.to_string()])
+    Path::from_iter([space.as_str(), folder, &digest.to_string()])
 }
 
 /// What stands under a key.

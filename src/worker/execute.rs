@@ -21,7 +21,8 @@ use super::{WorkerError, check};
 #[derive(Clone, Debug)]
 pub struct Executor {
     settings: Arc<Settings>,
-    runner: Arc<Runner>,
+    /// For the shared space; each job has that of its own.
+    runner: Runner,
     toolchains: Arc<Toolchains>,
 }
 
@@ -48,7 +49,7 @@ impl Executor {
             inputs: cache("inputs", settings.blob_cache_size)?,
         };
         Ok(Self {
-            runner: Arc::new(Runner { sandbox, builds, source: Source { blobs, caches } }),
+            runner: Runner { sandbox, builds, source: Source { blobs, caches } },
             toolchains: Arc::new(Toolchains::new(settings.toolchain_cache_size)),
             settings: Arc::new(settings.clone()),
         })
@@ -68,7 +69,7 @@ impl Executor {
         let mut times =
             StepTimes { queue_ms: ms_since(job.published_unix_ms), ..StepTimes::default() };
         let mut patience = Patience::new(&progress, self.settings.upload_wait());
-        let end = match self.steps(&job.submit, slot, &mut patience, &mut times).await {
+        let end = match self.steps(job, slot, &mut patience, &mut times).await {
             Ok(outcome) => JobEnd::Done(outcome),
             Err(trouble) => JobEnd::Undone(trouble),
         };
@@ -77,12 +78,13 @@ impl Executor {
 
     async fn steps(
         &self,
-        submit: &Submit,
+        job: &JobMessage,
         slot: SlotPermit,
         patience: &mut Patience<'_>,
         times: &mut StepTimes,
     ) -> Result<Outcome, Trouble> {
-        let (action, runner) = (&submit.action, &self.runner);
+        let JobMessage { submit, space, .. } = job;
+        let (action, runner) = (&submit.action, &self.runner.of(space)?);
         let limit = self.settings.output_bytes_max;
 
         // 1. Is it something that we run at all?
@@ -90,7 +92,7 @@ impl Executor {
 
         // 2. What it reads, and a toolchain that was proved on this machine.
         let start = Instant::now();
-        let inputs = Arc::new(self.inputs(submit, patience).await?);
+        let inputs = Arc::new(self.inputs(submit, runner, patience).await?);
         let toolchain = self.toolchains.ready(runner, submit, patience).await?;
         check::command(&action.command, &toolchain)?;
         check::code(&inputs, &toolchain)?;
@@ -127,15 +129,20 @@ impl Executor {
     }
 
     /// The input tree, from the message or from the store.
-    async fn inputs(&self, submit: &Submit, patience: &mut Patience<'_>) -> Result<Tree, Trouble> {
+    async fn inputs(
+        &self,
+        submit: &Submit,
+        runner: &Runner,
+        patience: &mut Patience<'_>,
+    ) -> Result<Tree, Trouble> {
         let digest = submit.action.inputs;
         let tree = match &submit.inputs_zstd {
             Some(zstd) => decode_inline(zstd, digest)?,
-            None => self.runner.source.tree((BlobClass::Input, digest), patience).await?,
+            None => runner.source.tree((BlobClass::Input, digest), patience).await?,
         };
         check::inputs(&tree, self.settings.input_bytes_max)?;
         if let Some(zstd) = &submit.source_zstd {
-            self.runner.source.keep(zstd, &tree)?;
+            runner.source.keep(zstd, &tree)?;
         }
         Ok(tree)
     }

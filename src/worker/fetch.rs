@@ -10,8 +10,8 @@ use bytes::Bytes;
 use futures_util::StreamExt as _;
 
 use crate::job::wire::{BlobClass, MISSING_MAX, Progress, Trouble};
-use crate::job::{Digest, Tree};
-use crate::store::{Blobs, StoreError};
+use crate::job::{Digest, Space, Tree};
+use crate::store::{Blobs, DiskError, StoreError};
 
 use super::folder::Caches;
 
@@ -83,7 +83,7 @@ impl<'a> Patience<'a> {
     }
 }
 
-/// The store and what this machine keeps of it.
+/// One space of the store and what this machine keeps of it.
 #[derive(Clone, Debug)]
 pub(super) struct Source {
     pub(super) blobs: Blobs,
@@ -91,6 +91,20 @@ pub(super) struct Source {
 }
 
 impl Source {
+    /// The same for another space: nothing that was fetched for one is there in another.
+    pub(super) fn of(&self, space: &Space) -> Result<Self, DiskError> {
+        let caches = Caches {
+            toolchains: self.caches.toolchains.of(space)?,
+            inputs: self.caches.inputs.of(space)?,
+        };
+        Ok(Self { blobs: self.blobs.of(space), caches })
+    }
+
+    /// Whose blobs these are.
+    pub(super) fn space(&self) -> &Space {
+        self.blobs.space()
+    }
+
     /// One blob of at most `bytes_max` bytes, not kept on disk.
     pub(super) async fn bytes(
         &self,
@@ -193,6 +207,7 @@ fn decode(bytes: &[u8]) -> Result<Tree, Trouble> {
 fn trouble(error: StoreError) -> Trouble {
     match error {
         StoreError::Full(disk) => Trouble::Sandbox(disk),
-        error => Trouble::Store(error.to_string()),
+        error @ StoreError::Unavailable(_) => Trouble::Store(error.to_string()),
+        error => Trouble::Space(error.to_string()),
     }
 }

@@ -19,7 +19,7 @@ use crate::store::{DiskCache, DiskError};
 
 use super::WorkerError;
 use super::layout::{self, Layout, Place, Way};
-use super::roots::{Idle, Root, make_folder};
+use super::roots::{Idle, Root, User, make_folder};
 use super::sandbox;
 
 /// How often a removal is tried: an ended compile needs a moment to let go of its files.
@@ -69,8 +69,8 @@ impl Builds {
         })
     }
 
-    /// A folder for one attempt at `job`, with a root that `compiler` was used in if there is one.
-    pub(super) fn create(self: &Arc<Self>, job: JobId, compiler: &str) -> io::Result<JobFolder> {
+    /// A folder for one attempt at `job`, with a root that `user` used if there is one.
+    pub(super) fn create(self: &Arc<Self>, job: JobId, user: User) -> io::Result<JobFolder> {
         let attempt = self.attempts.fetch_add(1, Ordering::Relaxed);
         let path = self.path.join(format!("{job}-{attempt}"));
         DirBuilder::new().mode(0o700).create(&path)?;
@@ -81,9 +81,9 @@ impl Builds {
             builds: self.clone(),
             live: Some(self.folders.token()),
         };
-        folder.root = match self.idle.take(compiler) {
+        folder.root = match self.idle.take(&user) {
             Some(root) => root,
-            None => Root::make(self.path.join(format!("root-{attempt}")))?,
+            None => Root::make(self.path.join(format!("root-{attempt}")), user)?,
         };
         Ok(folder)
     }
@@ -143,8 +143,8 @@ impl JobFolder {
     }
 
     /// Makes everything but the files.
-    pub(super) fn make(&mut self, layout: &Layout, compiler: &str) -> io::Result<()> {
-        self.root.fit(layout, compiler)?;
+    pub(super) fn make(&mut self, layout: &Layout) -> io::Result<()> {
+        self.root.fit(layout)?;
         for number in 0..layout.writable.len() {
             make_folder(&self.place(Place::Writable(number)))?;
         }

@@ -14,7 +14,7 @@ use rustix::fs::{Mode, OFlags, openat};
 use crate::exec::Finished;
 use crate::job::wire::{BlobClass, Trouble};
 use crate::job::{Content, Outcome, Output, TreePath};
-use crate::store::{Blobs, Compressed};
+use crate::store::{Blobs, Compressed, StoreError};
 
 use super::layout::{Place, Target};
 use super::prepare::{Prepared, Stamp, io_trouble};
@@ -229,7 +229,11 @@ async fn contents(
             Travel::Inline => Ok(Content::Inline { digest, size, zstd: part.zstd }),
             Travel::Store => {
                 let done = blobs.put_compressed(BlobClass::Output, &part).await;
-                done.map_err(|error| Trouble::Store(error.to_string()))?;
+                done.map_err(|error| match error {
+                    // One tenant's full space keeps no worker from the jobs of others.
+                    StoreError::Full(_) => Trouble::Space(error.to_string()),
+                    error => Trouble::Store(error.to_string()),
+                })?;
                 Ok(Content::Blob { digest, size })
             }
         }

@@ -10,13 +10,14 @@ use std::time::{Duration, Instant};
 
 use crate::exec::Finished;
 use crate::job::wire::Trouble;
-use crate::job::{Command, JobId, Tree, WantedOutput};
+use crate::job::{Command, JobId, Space, Tree, WantedOutput};
 use crate::store::DiskError;
 
 use super::fetch::{Patience, Source};
 use super::folder::{Builds, Caches, JobFolder};
 use super::layout::{self, Layout, Place};
 use super::paths::Merged;
+use super::roots::User;
 use super::sandbox::Sandbox;
 use super::sandbox::arguments::{self, Access, Mount};
 
@@ -25,8 +26,8 @@ const ROUNDS_MAX: u32 = 5;
 /// How often the bytes that a compile has written are counted.
 const COUNT_EVERY: Duration = Duration::from_secs(1);
 
-/// What is needed to run any command.
-#[derive(Debug)]
+/// What is needed to run any command of one space.
+#[derive(Clone, Debug)]
 pub(super) struct Runner {
     pub(super) sandbox: Sandbox,
     pub(super) builds: Arc<Builds>,
@@ -78,15 +79,21 @@ pub(super) struct Prepared {
 }
 
 impl Runner {
+    /// The same for jobs of `space`.
+    pub(super) fn of(&self, space: &Space) -> Result<Self, Trouble> {
+        let source = self.source.of(space).map_err(|error| disk_trouble(&error))?;
+        Ok(Self { source, ..self.clone() })
+    }
+
     /// Lays out both trees; fetches what the caches turn out to lack.
     pub(super) async fn prepare(
         &self,
         request: Request,
         patience: &mut Patience<'_>,
     ) -> Result<Arc<Prepared>, Trouble> {
-        let (builds, caches) = (self.builds.clone(), self.source.caches.clone());
+        let (builds, source) = (self.builds.clone(), self.source.clone());
         let (mut prepared, mut absent) =
-            blocking(move || begin(&builds, &request, &caches)).await?;
+            blocking(move || begin(&builds, &request, &source)).await?;
         let mut rounds = 0;
         while !absent.is_empty() {
             rounds += 1;
@@ -136,15 +143,17 @@ impl Runner {
 fn begin(
     builds: &Arc<Builds>,
     request: &Request,
-    caches: &Caches,
+    source: &Source,
 ) -> Result<(Prepared, Vec<layout::File>), Trouble> {
     let merged = Merged::of(&request.toolchain, &request.inputs)?;
     let layout = Layout::of(&merged, &request.command, &request.outputs)?;
     let compiler = &request.command.executable;
-    let folder = builds.create(request.job, compiler);
+    let user = User { space: source.space().clone(), compiler: compiler.clone() };
+    let folder = builds.create(request.job, user);
     let mut folder = folder.map_err(|error| io_trouble(&error))?;
-    folder.make(&layout, compiler).map_err(|error| io_trouble(&error))?;
-    let absent = folder.put(layout.files.iter(), caches).map_err(|error| disk_trouble(&error))?;
+    folder.make(&layout).map_err(|error| io_trouble(&error))?;
+    let absent =
+        folder.put(layout.files.iter(), &source.caches).map_err(|error| disk_trouble(&error))?;
     let absent: Vec<_> = absent.into_iter().cloned().collect();
     let fetch_time = Duration::ZERO;
     let prepared = Prepared { folder, layout, stamps: HashMap::new(), fetch_time };

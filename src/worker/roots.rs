@@ -1,4 +1,5 @@
-//! Roots of sandboxes, kept for the next job: two jobs in a row read mostly the same files.
+//! Roots of sandboxes, kept for the next job of the same space: two jobs in a row read mostly the same
+//! files.
 //!
 //! A root is read-only for its sandbox, so what lies in it is known for certain. Fitting it to the
 //! next job costs the difference; making and removing a hundred files costs milliseconds, most of
@@ -11,7 +12,7 @@ use std::os::unix::fs::{DirBuilderExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use crate::job::Digest;
+use crate::job::{Digest, Space};
 use crate::store::DiskError;
 
 use super::folder::Caches;
@@ -36,20 +37,28 @@ impl Item {
     }
 }
 
+/// Whose jobs a root is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct User {
+    /// What lies in a root was fetched in this space, and no other may find it there.
+    pub(super) space: Space,
+    /// Jobs of one compiler have the most in common.
+    pub(super) compiler: String,
+}
+
 /// A folder that is the `/` of a sandbox, with what lies in it beside what every sandbox has.
 #[derive(Debug, Default)]
 pub(super) struct Root {
     path: PathBuf,
-    /// The compiler of its last job: another job of it has the most in common.
-    compiler: String,
+    user: Option<User>,
     items: BTreeMap<String, Item>,
 }
 
 impl Root {
     /// A new one in `path` with what every sandbox has.
-    pub(super) fn make(path: PathBuf) -> io::Result<Self> {
+    pub(super) fn make(path: PathBuf, user: User) -> io::Result<Self> {
         make_folder(&path)?;
-        let root = Self { path, ..Self::default() };
+        let root = Self { path, user: Some(user), items: BTreeMap::new() };
         for folder in ["proc", "dev"] {
             make_folder(&root.path.join(folder))?;
         }
@@ -69,8 +78,7 @@ impl Root {
     }
 
     /// Removes what `layout` does not want here, and makes its folders and links.
-    pub(super) fn fit(&mut self, layout: &Layout, compiler: &str) -> io::Result<()> {
-        compiler.clone_into(&mut self.compiler);
+    pub(super) fn fit(&mut self, layout: &Layout) -> io::Result<()> {
         let wanted = wanted(layout);
         let strange = |(path, item): &(&String, &Item)| wanted.get(path.as_str()) != Some(*item);
         let gone: Vec<String> =
@@ -130,10 +138,10 @@ fn wanted(layout: &Layout) -> BTreeMap<&str, Item> {
 pub(super) struct Idle(Mutex<Vec<Root>>);
 
 impl Idle {
-    /// The latest whose last job had the same compiler.
-    pub(super) fn take(&self, compiler: &str) -> Option<Root> {
+    /// The latest of `user`.
+    pub(super) fn take(&self, user: &User) -> Option<Root> {
         let mut roots = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let index = roots.iter().rposition(|root| root.compiler == compiler)?;
+        let index = roots.iter().rposition(|root| root.user.as_ref() == Some(user))?;
         Some(roots.remove(index))
     }
 
@@ -195,6 +203,16 @@ mod tests {
     }
 
     #[test]
+    fn a_root_waits_for_jobs_of_its_own_space() {
+        let home = tempfile::tempdir().unwrap();
+        let user = |space: &str| User { space: space.parse().unwrap(), compiler: "gcc".into() };
+        let idle = Idle::default();
+        idle.keep(Root::make(home.path().join("root"), user("acme")).unwrap());
+        assert!(idle.take(&user("shared")).is_none());
+        assert!(idle.take(&user("acme")).is_some());
+    }
+
+    #[test]
     fn what_two_jobs_share_stays_and_the_rest_goes() {
         let home = tempfile::tempdir().unwrap();
         let cache = |name| DiskCache::open(home.path().join(name), 1 << 20).unwrap();
@@ -202,9 +220,10 @@ mod tests {
         for text in ["same", "old", "new"] {
             caches.inputs.insert(text.as_bytes()).unwrap();
         }
-        let mut root = Root::make(home.path().join("root")).unwrap();
+        let user = User { space: Space::shared(), compiler: "gcc".into() };
+        let mut root = Root::make(home.path().join("root"), user).unwrap();
         let mut fit = |layout: &Layout| {
-            root.fit(layout, "gcc").unwrap();
+            root.fit(layout).unwrap();
             layout.files.iter().for_each(|file| root.put(file, &caches).unwrap());
         };
         let inode = |path: &str| home.path().join("root").join(path).metadata().unwrap().ino();

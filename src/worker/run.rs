@@ -213,7 +213,7 @@ async fn take_jobs(shop: &Arc<Shop>, mut puller: Puller, lifecycle: &Lifecycle) 
                     let shop = shop.clone();
                     lifecycle.spawn(async move { work(&shop, held, slot).await });
                 }
-                None => held.hold().give_back().await,
+                None => lifecycle.spawn(async move { held.hold().give_back().await }),
             },
         }
     }
@@ -289,6 +289,7 @@ async fn execute(shop: &Shop, held: &Held, slot: SlotPermit) -> JobResult {
         job: job.submit.job,
         action: job.submit.action.key(),
         proof: job.proof.clone(),
+        space: job.space.clone(),
         worker: shop.identity.worker.clone(),
         end,
         times,

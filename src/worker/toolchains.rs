@@ -1,4 +1,4 @@
-//! Toolchains that this worker knows: fetched once, proved once, for all jobs that wait.
+//! Toolchains that this worker knows: in each space fetched once, proved once, for all jobs that wait.
 //!
 //! The files lie in the disk cache, which evicts those that were not used for longest; a job that
 //! runs has links of its own, so nothing in use is ever lost.
@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::job::wire::{BlobClass, Submit, Trouble};
-use crate::job::{Digest, Tree};
+use crate::job::{Digest, Space, Tree};
 
 use super::fetch::Patience;
 use super::prepare::Runner;
@@ -35,7 +35,7 @@ struct Proved;
 
 #[derive(Debug, Default)]
 struct Known {
-    entries: HashMap<Digest, (u64, Entry)>,
+    entries: HashMap<(Space, Digest), (u64, Entry)>,
     clock: u64,
 }
 
@@ -60,7 +60,7 @@ impl Toolchains {
         patience: &mut Patience<'_>,
     ) -> Result<Arc<Tree>, Trouble> {
         let digest = submit.action.toolchain;
-        let entry = self.entry(digest);
+        let entry = self.entry((runner.source.space().clone(), digest));
         let mut state = entry.lock().await;
         let tree = match &state.tree {
             Some(tree) => tree.clone(),
@@ -103,17 +103,19 @@ impl Toolchains {
         Err(Trouble::Refused(format!("toolchain has {bytes} bytes, wanted at most {limit}")))
     }
 
-    /// The entry of `digest`; forgets the one that was not used for longest, unless in use.
-    fn entry(&self, digest: Digest) -> Entry {
+    /// The entry of a space's toolchain; forgets the one that was not used for longest, unless in use.
+    fn entry(&self, name: (Space, Digest)) -> Entry {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.clock += 1;
         let now = known.clock;
-        let (used, entry) = known.entries.entry(digest).or_default();
+        let (used, entry) = known.entries.entry(name).or_default();
         *used = now;
         let entry = entry.clone();
         if known.entries.len() > KNOWN_MAX {
             let idle = known.entries.iter().filter(|(_, (_, entry))| Arc::strong_count(entry) == 1);
-            if let Some(oldest) = idle.min_by_key(|(_, (used, _))| *used).map(|(key, _)| *key) {
+            if let Some(oldest) =
+                idle.min_by_key(|(_, (used, _))| *used).map(|(key, _)| key.clone())
+            {
                 known.entries.remove(&oldest);
             }
         }

@@ -13,4 +13,5 @@ mod projects;
 mod remembered;
 mod rights;
 mod store;
+mod tenants;
 mod tls;

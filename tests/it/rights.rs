@@ -1,16 +1,20 @@
 //! What somebody with a valid token can do beyond its rights: raw connections, every attack.
 
-use jetcc::job::{Digest, Pool};
+use jetcc::job::wire::{self, HoldWord, Holding};
+use jetcc::job::{ActionKey, Digest, JobId, Pool, Proof, Space};
 use jetcc::queue::server_config::SCHEDULER_USER;
 
 use crate::harness::attacker::Attacker;
 use crate::harness::farm::{Farm, worker_token};
-use crate::harness::project::Project;
+use crate::harness::project::{Project, SLOW};
 
 /// The attacker's name.
 const MALLORY: &str = "mallory";
 /// Unix time at which tokens of these tests end.
 const FAR: u64 = 4_000_000_000;
+/// Streams that an attack could change.
+const STREAMS: [&str; 6] =
+    ["JOBS", "RESULTS", "BLOBS_IN_shared", "BLOBS_OUT_shared", "BLOBS_TC_shared", "KV_actions"];
 /// Subjects that neither clients nor workers may listen to.
 const EARS: [&str; 18] = [
     ">",
@@ -39,19 +43,21 @@ fn forbidden() -> Vec<String> {
     let mut subjects = vec![
         format!("jobs.{pool}.n.default"),
         format!("jobs.{pool}.u.alice"),
-        format!("$KV.actions.{digest}"),
+        format!("$KV.actions.shared.{digest}"),
         "$KV.workers.worker-1".to_owned(),
         "farm.c.alice.submit".to_owned(),
         "farm.c.alice.result".to_owned(),
         "farm.c.alice.cancel".to_owned(),
         "farm.cancel.00000000000000000000000000000000".to_owned(),
+        "farm.w.worker-1.hold".to_owned(),
+        "farm.over.alice".to_owned(),
         "_INBOX.alice.1".to_owned(),
         "_INBOX.worker-1.pull.sweep.1".to_owned(),
         "$SYS.REQ.USER.AUTH".to_owned(),
         "$SYS.REQ.SERVER.PING".to_owned(),
         "$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.JOBS.x".to_owned(),
     ];
-    for stream in ["JOBS", "RESULTS", "BLOBS_IN", "BLOBS_OUT", "BLOBS_TC", "KV_actions", "DEAD"] {
+    for stream in STREAMS.into_iter().chain(["DEAD"]) {
         for call in ["INFO", "CREATE", "UPDATE", "DELETE", "PURGE", "MSG.GET", "MSG.DELETE"] {
             subjects.push(format!("$JS.API.STREAM.{call}.{stream}"));
         }
@@ -61,7 +67,7 @@ fn forbidden() -> Vec<String> {
         // By sequence, or of streams that are not theirs.
         subjects.push(format!("$JS.API.DIRECT.GET.{stream}"));
     }
-    subjects.push(format!("$JS.API.DIRECT.GET.KV_actions.$KV.actions.{digest}"));
+    subjects.push(format!("$JS.API.DIRECT.GET.KV_actions.$KV.actions.shared.{digest}"));
     subjects.push("$JS.API.DIRECT.GET.RESULTS.results.alice.1".to_owned());
     subjects.push(format!("$JS.API.DIRECT.GET.JOBS.jobs.{pool}.n.default"));
     subjects
@@ -73,14 +79,14 @@ fn forbidden() -> Vec<String> {
 fn reflections() -> Vec<String> {
     let pool = Pool::of_this_machine();
     let mut targets = vec![
-        format!("$KV.actions.{}", Digest::of(b"key")),
+        format!("$KV.actions.shared.{}", Digest::of(b"key")),
         "$KV.workers.ghost".to_owned(),
         format!("jobs.{pool}.n.default"),
         "farm.c.alice.submit".to_owned(),
         "farm.cancel.00000000000000000000000000000000".to_owned(),
-        format!("blobs.out.{}.0", Digest::of(b"another")),
+        format!("blobs.out.shared.{}.0", Digest::of(b"another")),
     ];
-    for stream in ["JOBS", "RESULTS", "BLOBS_IN", "BLOBS_OUT", "BLOBS_TC", "KV_actions"] {
+    for stream in STREAMS {
         targets.push(format!("$JS.API.STREAM.DELETE.{stream}"));
         targets.push(format!("$JS.API.STREAM.PURGE.{stream}"));
     }
@@ -89,8 +95,7 @@ fn reflections() -> Vec<String> {
 
 /// What an attack could change.
 fn state(farm: &Farm) -> [u64; 6] {
-    ["JOBS", "RESULTS", "BLOBS_IN", "BLOBS_OUT", "BLOBS_TC", "KV_actions"]
-        .map(|stream| farm.held(stream).messages)
+    STREAMS.map(|stream| farm.held(stream).messages)
 }
 
 /// Lets an honest client compile, so that there is something to attack, and again afterwards.
@@ -108,8 +113,8 @@ async fn mallory_forges_replies(
     class: &str,
     questions: &[&str],
 ) {
-    let stream = format!("BLOBS_{}", class.to_uppercase());
-    let blob = format!("blobs.{class}.{}.0", Digest::of(b"evil"));
+    let stream = format!("BLOBS_{}_shared", class.to_uppercase());
+    let blob = format!("blobs.{class}.shared.{}.0", Digest::of(b"evil"));
     let kept = mallory.answer(&blob, b"evil").await;
     assert!(kept.contains(&stream), "{kept}");
     let before = state(farm);
@@ -143,7 +148,7 @@ async fn a_client_reaches_nothing_but_its_own() {
         ]
         .map(Into::into),
     );
-    attacks.push(format!("blobs.out.{}.0", Digest::of(b"evil")));
+    attacks.push(format!("blobs.out.shared.{}.0", Digest::of(b"evil")));
     mallory.is_refused(&attacks, b"evil").await;
     mallory.is_deaf_to(&EARS).await;
     mallory.is_deaf_to(&["progress.alice.*", "progress.>", "farm.cancel.*"]).await;
@@ -162,12 +167,19 @@ async fn a_worker_reaches_nothing_but_its_jobs() {
     let token = worker_token(&farm.setting("scheduler", "server_auth.secret_key"), FAR);
     let mut mallory = Attacker::connect(&farm, MALLORY, &token).await;
     let mut attacks = forbidden();
-    attacks.push(format!("blobs.in.{}.0", Digest::of(b"evil")));
-    attacks.push(format!("blobs.tc.{}.0", Digest::of(b"evil")));
+    attacks.push(format!("blobs.in.shared.{}.0", Digest::of(b"evil")));
+    attacks.push(format!("blobs.tc.shared.{}.0", Digest::of(b"evil")));
     attacks.push("farm.c.mallory.submit".to_owned());
     attacks.push("$JS.API.CONSUMER.MSG.NEXT.JOBS.other-pool-n".to_owned());
     attacks.push("$JS.API.CONSUMER.MSG.NEXT.RESULTS.recorder".to_owned());
-    attacks.push("$JS.ACK.RESULTS.recorder.1.1.1.1.0".to_owned());
+    attacks.extend(
+        [
+            "$JS.ACK.RESULTS.recorder.1.1.1.1.0",
+            "$JS.ACK.JOBS.x.1.1.1.1.0",
+            "$JS.ACK._.hash.JOBS.x.1.1.1.1.0.random",
+        ]
+        .map(Into::into),
+    );
     mallory.is_refused(&attacks, b"evil").await;
     mallory.is_deaf_to(&EARS).await;
     mallory.is_deaf_to(&["progress.>", "results.mallory.*", "farm.c.*.*"]).await;
@@ -175,6 +187,35 @@ async fn a_worker_reaches_nothing_but_its_jobs() {
 
     mallory_forges_replies(&farm, &mut mallory, "out", &[]).await;
     an_honest_compile(&farm, "after").await;
+    farm.finish().await;
+}
+
+#[tokio::test]
+async fn a_worker_cannot_answer_for_a_job_that_it_was_not_given() {
+    let farm = Farm::builder().start().await;
+    let token = worker_token(&farm.setting("scheduler", "server_auth.secret_key"), FAR);
+    let mut mallory = Attacker::connect(&farm, MALLORY, &token).await;
+    let project = Project::slow(77);
+    let under_way = project.begin(&farm, SLOW).await;
+    farm.compiles("worker-1", "slow.cc").await;
+    let (job, action) = (JobId::random().unwrap(), ActionKey::from(Digest::of(b"guessed")));
+    let proof = Proof::new(&[0; 32], job, &action, &Space::shared());
+    let pool = Pool::of_this_machine();
+    for consumer in ["u", "u-p", "n", "n-p", "b", "b-p"] {
+        for place in 1..4 {
+            for word in [HoldWord::Finish, HoldWord::GiveBack, HoldWord::Extend] {
+                let delivery = format!("$JS.ACK.JOBS.{pool}-{consumer}.1.{place}.1.1700000000.0");
+                let holding = Holding { delivery, proof: proof.clone(), word };
+                let heard = mallory.answer("farm.w.mallory.hold", &wire::encode(&holding)).await;
+                assert_eq!(heard, "");
+            }
+        }
+    }
+    let job = farm.held("JOBS");
+    assert_eq!((job.messages, job.unacknowledged), (1, 1));
+    assert!(farm.member("scheduler").said("spoke for a job that it was not given"));
+    under_way.same().await;
+    assert_eq!(farm.stats().await.remote_on("worker-1"), 1);
     farm.finish().await;
 }
 

@@ -29,14 +29,14 @@ async fn in_memory() {
 async fn in_a_folder() {
     let folder = tempfile::tempdir().unwrap();
     keeps_the_contract(open(&in_folder(&folder.path().join("a b%c")))).await;
-    assert!(folder.path().join("a b%c/in").is_dir());
+    assert!(folder.path().join("a b%c/shared/in").is_dir());
 }
 
 #[tokio::test]
 async fn on_an_s3_server() {
     let server = S3Server::start();
     keeps_the_contract(open(&server.settings("some/prefix"))).await;
-    assert!(server.file("some/prefix/in").is_dir());
+    assert!(server.file("some/prefix/shared/in").is_dir());
 }
 
 #[tokio::test]
@@ -109,6 +109,7 @@ async fn keeps_the_contract(backend: Arc<dyn ObjectStore>) {
     let blobs = Blobs::new(backend.clone(), Limits::default());
     what_is_put_can_be_read(&blobs).await;
     classes_are_apart(&blobs).await;
+    spaces_are_apart(&blobs).await;
     many_may_put_the_same(&blobs).await;
     limits_hold(&blobs).await;
     wrong_bytes_are_found_and_replaced(&blobs, backend.as_ref()).await;
@@ -135,6 +136,14 @@ async fn classes_are_apart(blobs: &Blobs) {
     for other in [BlobClass::Input, BlobClass::Output] {
         assert_eq!(blobs.get(other, digest, 3).await, Err(StoreError::Missing(digest)));
     }
+}
+
+async fn spaces_are_apart(blobs: &Blobs) {
+    let acme = blobs.of(&"acme".parse().unwrap());
+    let digest = acme.put(BlobClass::Input, Bytes::from_static(b"acme's")).await.unwrap();
+    assert_eq!(acme.has(BlobClass::Input, digest).await, Ok(true));
+    let stolen = blobs.get(BlobClass::Input, digest, 6).await;
+    assert_eq!(stolen, Err(StoreError::Missing(digest)));
 }
 
 async fn many_may_put_the_same(blobs: &Blobs) {
@@ -185,7 +194,7 @@ async fn a_bomb_is_bounded(blobs: &Blobs, backend: &dyn ObjectStore) {
 
 /// Stores `frame` under a digest that may not be its own.
 async fn plant(backend: &dyn ObjectStore, digest: Digest, frame: Bytes) {
-    let key = Path::from(format!("in/{digest}"));
+    let key = Path::from(format!("shared/in/{digest}"));
     backend.put_opts(&key, frame.into(), PutMode::Create.into()).await.unwrap();
 }
 

@@ -1,23 +1,24 @@
-//! The cache's folder: `blobs/<hex>`, `blobs/<hex>.x`, `tmp/` and `lock`.
+//! The cache's folder: `blobs/<space>/<hex>`, `blobs/<space>/<hex>.x`, `tmp/` and `lock`.
 //!
 //! A file is written beside and renamed. Nothing is flushed, because whatever a crash leaves is
 //! found: a file whose bytes were not checked since the start, or whose inode, size or modification
 //! time changed since, is hashed before it is used.
 
+use std::collections::HashMap;
 use std::fs::{File, OpenOptions, Permissions};
 use std::io::{self, Read as _, Seek as _, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::fs::{AtFlags, CWD, FlockOperation, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT};
 use sha2::{Digest as _, Sha256};
 use tempfile::{NamedTempFile, TempPath};
 
-use crate::job::Digest;
+use crate::job::{Digest, Space};
 
-use super::lru::{Entry, Key, Lru, Stamp};
+use super::lru::{Entry, Key, Lru, SpaceNumber, Stamp};
 use super::{DiskError, Kind};
 
 /// How exactly the order of use survives a restart; a note costs one system call.
@@ -31,6 +32,7 @@ pub(super) struct Files {
     blobs: PathBuf,
     temporary: PathBuf,
     index: Mutex<Lru>,
+    spaces: RwLock<Spaces>,
     /// Holds the folder's lock as long as it is open.
     _lock: File,
 }
@@ -45,29 +47,46 @@ impl Files {
             Ok(()) | Err(_) => std::fs::create_dir(&temporary),
         };
         emptied.map_err(DiskError::at(&temporary))?;
-        let index = Mutex::new(list(&blobs, bytes_max).map_err(DiskError::at(&blobs))?);
-        let files = Self { root, blobs, temporary, index, _lock: lock };
+        let (index, spaces) = list(&blobs, bytes_max).map_err(DiskError::at(&blobs))?;
+        let (index, spaces) = (Mutex::new(index), RwLock::new(spaces));
+        let files = Self { root, blobs, temporary, index, spaces, _lock: lock };
         files.make_room(&mut files.index(), 0);
         Ok(files)
     }
 
-    pub(super) fn contains(&self, digest: Digest) -> bool {
+    /// The number of `space`, which has a folder then.
+    pub(super) fn space(&self, space: &Space) -> Result<SpaceNumber, DiskError> {
+        let known = self.spaces.read().unwrap_or_else(PoisonError::into_inner).number(space);
+        if let Some(number) = known {
+            return Ok(number);
+        }
+        let folder = self.blobs.join(space.as_str());
+        std::fs::create_dir_all(&folder).map_err(DiskError::at(&folder))?;
+        Ok(self.spaces.write().unwrap_or_else(PoisonError::into_inner).add(space, folder))
+    }
+
+    pub(super) fn contains(&self, space: SpaceNumber, digest: Digest) -> bool {
         let index = self.index();
-        both(digest).into_iter().any(|key| index.contains(key))
+        both(space, digest).into_iter().any(|key| index.contains(key))
     }
 
     /// Whether the blob is here; if so it was used now.
-    pub(super) fn is_here(&self, digest: Digest) -> bool {
-        both(digest).into_iter().any(|key| self.touch(key).is_some())
+    pub(super) fn is_here(&self, space: SpaceNumber, digest: Digest) -> bool {
+        both(space, digest).into_iter().any(|key| self.touch(key).is_some())
     }
 
-    pub(super) fn keep(&self, digest: Digest, bytes: &[u8]) -> Result<(), DiskError> {
-        let key = Key { digest, kind: Kind::Plain };
+    pub(super) fn keep(
+        &self,
+        space: SpaceNumber,
+        digest: Digest,
+        bytes: &[u8],
+    ) -> Result<(), DiskError> {
+        let key = Key { space, digest, kind: Kind::Plain };
         self.write(key, bytes.len() as u64, |file| file.write_all(bytes))
     }
 
-    pub(super) fn link(&self, digest: Digest, kind: Kind, target: &Path) -> Result<(), DiskError> {
-        let key = Key { digest, kind };
+    pub(super) fn link(&self, key: Key, target: &Path) -> Result<(), DiskError> {
+        let Key { space, digest, kind } = key;
         let entry = match self.touch(key) {
             Some(entry) => entry,
             None => {
@@ -80,18 +99,24 @@ impl Files {
             Ok(()) => self.check_link(key, entry.checked, target),
             Err(error) => match error.kind() {
                 io::ErrorKind::CrossesDevices | io::ErrorKind::TooManyLinks => {
-                    self.copy(digest, mode(kind), target)
+                    self.copy(space, digest, mode(kind), target)
                 }
                 io::ErrorKind::NotFound if !source.exists() => Err(self.forget(key)),
                 // fuse-overlayfs, busy with other links of the file, denies that it is there.
-                io::ErrorKind::NotFound => self.copy(digest, mode(kind), target),
+                io::ErrorKind::NotFound => self.copy(space, digest, mode(kind), target),
                 _ => Err(DiskError::at(target)(error)),
             },
         }
     }
 
-    pub(super) fn copy(&self, digest: Digest, mode: u32, target: &Path) -> Result<(), DiskError> {
-        let mut source = self.open_any(digest)?;
+    pub(super) fn copy(
+        &self,
+        space: SpaceNumber,
+        digest: Digest,
+        mode: u32,
+        target: &Path,
+    ) -> Result<(), DiskError> {
+        let mut source = self.open_any(space, digest)?;
         let mut file = OpenOptions::new()
             .write(true)
             .create_new(true)
@@ -107,9 +132,9 @@ impl Files {
             })
     }
 
-    pub(super) fn verify(&self, digest: Digest) -> Result<(), DiskError> {
+    pub(super) fn verify(&self, space: SpaceNumber, digest: Digest) -> Result<(), DiskError> {
         let mut sound = Err(DiskError::Missing(digest));
-        for key in both(digest) {
+        for key in both(space, digest) {
             if self.index().contains(key) {
                 match self.open_checked(key, None) {
                     Err(DiskError::Missing(_)) => {}
@@ -156,7 +181,7 @@ impl Files {
 
     /// Makes the file of one kind from that of the other.
     fn derive(&self, key: Key) -> Result<(), DiskError> {
-        let source = self.open_any(key.digest)?;
+        let source = self.open_any(key.space, key.digest)?;
         let size = source.metadata().map_err(DiskError::at(&self.blobs))?.size();
         self.write(key, size, |file| {
             let mut source = &source;
@@ -165,8 +190,8 @@ impl Files {
         })
     }
 
-    fn open_any(&self, digest: Digest) -> Result<File, DiskError> {
-        for key in both(digest) {
+    fn open_any(&self, space: SpaceNumber, digest: Digest) -> Result<File, DiskError> {
+        for key in both(space, digest) {
             if let Some(entry) = self.touch(key) {
                 match self.open_checked(key, entry.checked) {
                     Err(DiskError::Missing(_)) => {}
@@ -280,7 +305,8 @@ impl Files {
 
     fn path(&self, key: Key) -> PathBuf {
         let name = key.digest.to_string();
-        self.blobs.join(match key.kind {
+        let spaces = self.spaces.read().unwrap_or_else(PoisonError::into_inner);
+        spaces.folder(key.space).join(match key.kind {
             Kind::Plain => name,
             Kind::Executable => name + EXECUTABLE,
         })
@@ -294,8 +320,8 @@ impl Files {
 const EXECUTABLE: &str = ".x";
 
 /// The files that a blob can have, the one that compilers are made of first.
-fn both(digest: Digest) -> [Key; 2] {
-    [Kind::Executable, Kind::Plain].map(|kind| Key { digest, kind })
+fn both(space: SpaceNumber, digest: Digest) -> [Key; 2] {
+    [Kind::Executable, Kind::Plain].map(|kind| Key { space, digest, kind })
 }
 
 const fn mode(kind: Kind) -> u32 {
@@ -316,15 +342,50 @@ fn take_lock(root: &Path) -> Result<File, DiskError> {
     }
 }
 
-/// Reads the folder, oldest use first; what has no name of ours is left alone.
-fn list(blobs: &Path, bytes_max: u64) -> io::Result<Lru> {
-    let mut found = Vec::new();
-    for file in std::fs::read_dir(blobs)? {
-        let file = file?;
-        if let Some(key) = file.file_name().to_str().and_then(parse_name) {
+/// The spaces that have a folder.
+#[derive(Debug, Default)]
+struct Spaces {
+    numbers: HashMap<Space, SpaceNumber>,
+    folders: Vec<PathBuf>,
+}
+
+impl Spaces {
+    fn number(&self, space: &Space) -> Option<SpaceNumber> {
+        self.numbers.get(space).copied()
+    }
+
+    fn add(&mut self, space: &Space, folder: PathBuf) -> SpaceNumber {
+        *self.numbers.entry(space.clone()).or_insert_with(|| {
+            self.folders.push(folder);
+            SpaceNumber(self.folders.len() - 1)
+        })
+    }
+
+    fn folder(&self, number: SpaceNumber) -> &Path {
+        &self.folders[number.0]
+    }
+}
+
+/// Reads the folders of all spaces, oldest use first; what has no name of ours is left alone.
+fn list(blobs: &Path, bytes_max: u64) -> io::Result<(Lru, Spaces)> {
+    let (mut found, mut spaces) = (Vec::new(), Spaces::default());
+    for folder in std::fs::read_dir(blobs)? {
+        let folder = folder?;
+        let name = folder.file_name().to_str().and_then(|name| name.parse::<Space>().ok());
+        let Some(space) = name.filter(|_| folder.file_type().is_ok_and(|found| found.is_dir()))
+        else {
+            continue;
+        };
+        let number = spaces.add(&space, folder.path());
+        for file in std::fs::read_dir(folder.path())? {
+            let file = file?;
+            let Some((digest, kind)) = file.file_name().to_str().and_then(parse_name) else {
+                continue;
+            };
             let status = file.metadata()?;
             let noted_unix = u64::try_from(status.atime().max(status.mtime())).unwrap_or(0);
-            found.push((noted_unix, key, Entry { size: status.size(), checked: None, noted_unix }));
+            let entry = Entry { size: status.size(), checked: None, noted_unix };
+            found.push((noted_unix, Key { space: number, digest, kind }, entry));
         }
     }
     found.sort_unstable_by_key(|(noted_unix, key, _)| (*noted_unix, *key));
@@ -332,15 +393,15 @@ fn list(blobs: &Path, bytes_max: u64) -> io::Result<Lru> {
     for (_, key, entry) in found {
         index.insert(key, entry);
     }
-    Ok(index)
+    Ok((index, spaces))
 }
 
-fn parse_name(name: &str) -> Option<Key> {
+fn parse_name(name: &str) -> Option<(Digest, Kind)> {
     let (hex, kind) = match name.strip_suffix(EXECUTABLE) {
         Some(hex) => (hex, Kind::Executable),
         None => (name, Kind::Plain),
     };
-    Some(Key { digest: hex.parse().ok()?, kind })
+    Some((hex.parse().ok()?, kind))
 }
 
 /// Sets the time of last access: only the order after a restart depends on it.

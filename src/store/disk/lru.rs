@@ -11,9 +11,14 @@ use super::Kind;
 /// File systems give room in blocks of this many bytes.
 const BLOCK_BYTES: u64 = 4_096;
 
+/// A space, as this cache numbers them since its start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct SpaceNumber(pub(super) usize);
+
 /// One file of the cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct Key {
+    pub(super) space: SpaceNumber,
     pub(super) digest: Digest,
     pub(super) kind: Kind,
 }
@@ -120,7 +125,8 @@ mod tests {
     use super::*;
 
     fn key(name: &str) -> Key {
-        Key { digest: Digest::of(name.as_bytes()), kind: Kind::Plain }
+        let digest = Digest::of(name.as_bytes());
+        Key { space: SpaceNumber(0), digest, kind: Kind::Plain }
     }
 
     fn entry(size: u64) -> Entry {

@@ -2,7 +2,8 @@
 //!
 //! Called by the worker for every file of a tree. Promises: what is linked or copied has the bytes
 //! of its digest, or the answer is [`DiskError::Missing`]; many who want one blob cause one
-//! download; a name that exists holds all its bytes; the folder has one user.
+//! download; a name that exists holds all its bytes; the folder has one user; what was fetched in
+//! one space is not there in another, so that who knows a digest has nothing of it.
 //!
 //! Linked files share mode and bytes with the cache: they are read-only, and executables are
 //! files of their own (`<hex>.x`). A program that was just written can be "text file busy" for a
@@ -23,11 +24,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, Shared, WeakShared};
 
-use crate::job::Digest;
 use crate::job::wire::BlobClass;
+use crate::job::{Digest, Space};
 
 use self::files::Files;
-use self::lru::Key;
+use self::lru::{Key, SpaceNumber};
 use super::{Blobs, StoreError};
 
 /// Which file of a blob.
@@ -84,28 +85,40 @@ type Flights = Mutex<HashMap<FlightKey, WeakShared<Flight>>>;
 /// What a download brings; the bound takes part, so that a wrong one fails nobody else.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct FlightKey {
+    space: SpaceNumber,
     class: BlobClass,
     digest: Digest,
     bytes_max: u64,
 }
 
-/// A folder of blobs with a size limit; cheap to clone.
+/// One space's blobs in a folder with a size limit; cheap to clone.
 #[derive(Clone, Debug)]
 pub struct DiskCache {
     files: Arc<Files>,
+    space: SpaceNumber,
     /// Downloads under way: who comes later waits for the same one.
     flights: Arc<Flights>,
 }
 
 impl DiskCache {
-    /// Opens or makes the cache in `root`, of at most `bytes_max` bytes on disk (downloads under
-    /// way come on top). Lists what is there; removes what was left half written.
+    /// Opens or makes the cache in `root`, of at most `bytes_max` bytes on disk, all spaces together
+    /// (downloads under way come on top). Lists what is there; removes what was left half written.
+    /// What is given is the part of the shared space.
     ///
     /// # Errors
     /// [`DiskError::Locked`], [`DiskError::Io`].
     pub fn open(root: PathBuf, bytes_max: u64) -> Result<Self, DiskError> {
         let files = Arc::new(Files::open(root, bytes_max)?);
-        Ok(Self { files, flights: Arc::default() })
+        let space = files.space(&Space::shared())?;
+        Ok(Self { files, space, flights: Arc::default() })
+    }
+
+    /// The part of another space: in the same folder, with the same limit, evicted in the same order.
+    ///
+    /// # Errors
+    /// [`DiskError::Io`] when its folder cannot be made.
+    pub fn of(&self, space: &Space) -> Result<Self, DiskError> {
+        Ok(Self { space: self.files.space(space)?, ..self.clone() })
     }
 
     /// Brings the blob here if it is not, for all who ask at once by one download.
@@ -122,10 +135,11 @@ impl DiskCache {
         digest: Digest,
         size: u64,
     ) -> Result<(), StoreError> {
-        if self.files.is_here(digest) {
+        if self.files.is_here(self.space, digest) {
             return Ok(());
         }
-        self.flight(blobs, FlightKey { class, digest, bytes_max: size }).await
+        let key = FlightKey { space: self.space, class, digest, bytes_max: size };
+        self.flight(blobs, key).await
     }
 
     /// Keeps `bytes`.
@@ -134,20 +148,20 @@ impl DiskCache {
     /// [`DiskError::Full`], [`DiskError::Io`].
     pub fn insert(&self, bytes: &[u8]) -> Result<Digest, DiskError> {
         let digest = Digest::of(bytes);
-        if !self.files.is_here(digest) {
-            self.files.keep(digest, bytes)?;
+        if !self.files.is_here(self.space, digest) {
+            self.files.keep(self.space, digest, bytes)?;
         }
         Ok(digest)
     }
 
     /// Whether the blob is here.
     pub fn contains(&self, digest: Digest) -> bool {
-        self.files.contains(digest)
+        self.files.contains(self.space, digest)
     }
 
     /// Tells that a link to the blob is used once more: it is evicted later.
     pub fn touch(&self, digest: Digest, kind: Kind) {
-        self.files.touch(Key { digest, kind });
+        self.files.touch(self.key(digest, kind));
     }
 
     /// Makes `target` a hard link to the blob; a copy where links are not possible.
@@ -156,7 +170,7 @@ impl DiskCache {
     /// [`DiskError::Missing`] also when the file was found to be damaged; [`DiskError::Full`],
     /// [`DiskError::Io`].
     pub fn link(&self, digest: Digest, kind: Kind, target: &Path) -> Result<(), DiskError> {
-        self.files.link(digest, kind, target)
+        self.files.link(self.key(digest, kind), target)
     }
 
     /// Makes `target` a private copy of the blob with the permission bits `mode`; shares blocks
@@ -165,7 +179,7 @@ impl DiskCache {
     /// # Errors
     /// Those of [`DiskCache::link`].
     pub fn copy(&self, digest: Digest, mode: u32, target: &Path) -> Result<(), DiskError> {
-        self.files.copy(digest, mode, target)
+        self.files.copy(self.space, digest, mode, target)
     }
 
     /// Hashes what is here of the blob and evicts what is damaged.
@@ -173,7 +187,11 @@ impl DiskCache {
     /// # Errors
     /// [`DiskError::Missing`] when nothing sound is left, [`DiskError::Io`].
     pub fn verify(&self, digest: Digest) -> Result<(), DiskError> {
-        self.files.verify(digest)
+        self.files.verify(self.space, digest)
+    }
+
+    fn key(&self, digest: Digest, kind: Kind) -> Key {
+        Key { space: self.space, digest, kind }
     }
 
     /// The download under way, or a new one.
@@ -192,13 +210,13 @@ impl DiskCache {
 }
 
 async fn download(files: Arc<Files>, blobs: Blobs, landing: Landing) -> Result<(), StoreError> {
-    let FlightKey { class, digest, bytes_max } = landing.key;
-    if files.is_here(digest) {
+    let FlightKey { space, class, digest, bytes_max } = landing.key;
+    if files.is_here(space, digest) {
         // Another flight landed after the caller looked.
         return Ok(());
     }
     let bytes = blobs.get(class, digest, bytes_max).await?;
-    let kept = tokio::task::spawn_blocking(move || files.keep(digest, &bytes)).await;
+    let kept = tokio::task::spawn_blocking(move || files.keep(space, digest, &bytes)).await;
     let text = match kept {
         Ok(Ok(())) => return Ok(()),
         Ok(Err(full @ DiskError::Full { .. })) => return Err(StoreError::Full(full.to_string())),

@@ -46,7 +46,7 @@ impl Scene {
     }
 
     fn stored(&self, digest: Digest) -> PathBuf {
-        self.folder.path().join("cache/blobs").join(digest.to_string())
+        self.folder.path().join("cache/blobs/shared").join(digest.to_string())
     }
 
     /// Links and reads.
@@ -205,9 +205,9 @@ fn a_folder_has_one_user_and_leftovers_go() {
     let root = scene.folder.path().join("cache");
     assert!(matches!(DiskCache::open(root.clone(), PLENTY), Err(DiskError::Locked(_))));
     fs::write(root.join("tmp/half"), b"half").unwrap();
-    fs::write(root.join("blobs/README"), b"not ours").unwrap();
+    fs::write(root.join("blobs/shared/README"), b"not ours").unwrap();
     let scene = scene.reopen(PLENTY);
-    assert!(!root.join("tmp/half").exists() && root.join("blobs/README").exists());
+    assert!(!root.join("tmp/half").exists() && root.join("blobs/shared/README").exists());
     drop(scene);
 }
 
@@ -241,7 +241,7 @@ fn linking_while_others_evict_gives_the_right_bytes_or_missing() {
             });
         }
     });
-    assert!(fs::read_dir(scene.folder.path().join("cache/blobs")).unwrap().count() <= 4);
+    assert!(fs::read_dir(scene.folder.path().join("cache/blobs/shared")).unwrap().count() <= 4);
 }
 
 #[tokio::test]
@@ -252,7 +252,7 @@ async fn many_who_want_one_blob_cause_one_download() {
     let mut first = fetch();
     let begun = poll!(&mut first);
     // From here on a second download would find nothing.
-    backend.delete(&format!("in/{digest}").as_str().into()).await.unwrap();
+    backend.delete(&format!("shared/in/{digest}").as_str().into()).await.unwrap();
     for result in join_all((0..50).map(|_| fetch())).await {
         result.unwrap();
     }
@@ -292,4 +292,28 @@ async fn a_failed_download_is_tried_again_by_the_next() {
     assert!(matches!(small, Err(StoreError::TooLarge { size: 4, limit: 3, .. })));
     fetch().await.unwrap();
     assert_eq!(scene.read(digest).unwrap(), b"late");
+}
+
+#[test]
+fn what_is_here_for_one_space_is_not_here_for_another() {
+    let scene = Scene::new(2 * BLOCK);
+    let acme = scene.cache.of(&"acme".parse().unwrap()).unwrap();
+    let digest = acme.insert(b"acme's").unwrap();
+    let target = scene.target("linked");
+    assert!(acme.contains(digest) && !scene.cache.contains(digest));
+    let stolen = scene.cache.link(digest, Kind::Plain, &target);
+    assert!(matches!(stolen, Err(DiskError::Missing(_))), "{stolen:?}");
+    assert!(matches!(scene.cache.copy(digest, 0o644, &target), Err(DiskError::Missing(_))));
+    assert!(matches!(scene.cache.verify(digest), Err(DiskError::Missing(_))));
+
+    // The same bytes are here twice, the order of use is one, and a restart forgets nothing.
+    scene.cache.insert(b"acme's").unwrap();
+    acme.link(digest, Kind::Plain, &target).unwrap();
+    drop(acme);
+    let scene = scene.reopen(2 * BLOCK);
+    let acme = scene.cache.of(&"acme".parse().unwrap()).unwrap();
+    assert!(acme.contains(digest) && scene.cache.contains(digest));
+    acme.touch(digest, Kind::Plain);
+    scene.cache.insert(b"newer").unwrap();
+    assert!(acme.contains(digest) && !scene.cache.contains(digest));
 }

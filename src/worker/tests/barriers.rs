@@ -29,7 +29,7 @@ async fn files_of_the_caches_cannot_be_changed() {
     assert_eq!(before_run, "");
     assert_eq!(bench.printed(&job).await, "h.h\n");
     for (cache, kit) in [("inputs", &job.inputs), ("toolchains", &job.toolchain)] {
-        let found = contents(&bench.cache().join(cache).join("blobs"));
+        let found = contents(&bench.cache().join(cache).join("blobs/shared"));
         for bytes in kit.bytes.values() {
             let digest = Digest::of(bytes).to_string();
             let mut kept = found.iter().filter(|(path, _)| text(path).contains(&digest)).peekable();

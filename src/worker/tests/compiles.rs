@@ -221,7 +221,7 @@ async fn an_evicted_file_is_fetched_again() {
     let job = Recipe::script("cat h.h > $1").await;
     let job = Recipe { inputs: job.inputs.clone().file("/w/h.h", "header"), ..job };
     bench.outcome(&job).await;
-    for entry in std::fs::read_dir(bench.cache().join("inputs/blobs")).unwrap() {
+    for entry in std::fs::read_dir(bench.cache().join("inputs/blobs/shared")).unwrap() {
         std::fs::remove_file(entry.unwrap().path()).unwrap();
     }
     let outcome = bench.outcome(&job).await;

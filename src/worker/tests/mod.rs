@@ -22,7 +22,7 @@ use crate::exec::{self, Ended, Finished};
 use crate::job::toolchain::Reference;
 use crate::job::wire::{self, BlobClass, CacheUse, JobEnd, JobMessage, Progress, Submit, Trouble};
 use crate::job::{
-    Action, Command, Content, Digest, JobId, Node, Outcome, Pool, Proof, StepTimes, Tree,
+    Action, Command, Content, Digest, JobId, Node, Outcome, Pool, Proof, Space, StepTimes, Tree,
     WantedOutput,
 };
 use crate::store::{Blobs, Compressed, Limits};
@@ -334,9 +334,9 @@ impl Recipe {
             inputs: Digest::of(&encoded),
             outputs: self.outputs.clone(),
         };
-        let job = JobId::random().unwrap();
+        let (job, space) = (JobId::random().unwrap(), Space::shared());
         JobMessage {
-            proof: Proof::new(&[0; 32], job, &action.key()),
+            proof: Proof::new(&[0; 32], job, &action.key(), &space),
             submit: Submit {
                 job,
                 action,
@@ -347,6 +347,7 @@ impl Recipe {
                 interactive: false,
                 cache: CacheUse::Off,
             },
+            space,
             client: "client".parse().unwrap(),
             tenant: "tenant".parse().unwrap(),
             published_unix_ms: 0,

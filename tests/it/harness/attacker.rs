@@ -70,13 +70,18 @@ impl Attacker {
     async fn refusals(&self, what: &str, subjects: &[String]) {
         self.client.flush().await.unwrap();
         for subject in subjects {
-            let words = format!("permissions violation for {what} to \"{subject}\"").to_lowercase();
             until(&format!("the server refuses {what} to {subject}"), async || {
-                let complaints = self.complaints.lock().unwrap();
-                complaints.iter().any(|said| said.to_lowercase().contains(&words)).then_some(())
+                self.was_refused(what, subject).then_some(())
             })
             .await;
         }
+    }
+
+    /// Whether the server has complained about `what` (`Publish`, `Subscription`) to `subject`.
+    pub(crate) fn was_refused(&self, what: &str, subject: &str) -> bool {
+        let words = format!("permissions violation for {what} to \"{subject}\"").to_lowercase();
+        let complaints = self.complaints.lock().unwrap();
+        complaints.iter().any(|said| said.to_lowercase().contains(&words))
     }
 
     /// Sends `payload` to a subject that is allowed, asking that the answer go to `reply`.

@@ -1,0 +1,100 @@
+//! What workers say of jobs in their hands, passed on to the queue by schedulers.
+//!
+//! The queue takes an acknowledgement from whoever names a delivery, and names can be guessed. So workers
+//! have no right to acknowledge: they show the proof that came with the job, and a scheduler compares
+//! it with the job in the queue.
+
+use async_nats::Message;
+use async_nats::jetstream::stream::DirectGetErrorKind;
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+use futures_util::stream::BoxStream;
+
+use super::connect::QueueError;
+use super::serve::Desk;
+use super::streams;
+use super::subjects::{self, Delivery};
+use crate::job::WorkerId;
+use crate::job::wire::{self, HoldWord, Holding, JobMessage};
+
+/// One word of a worker, whose name the server vouches for.
+#[derive(Debug)]
+pub struct Heard {
+    /// Who says it.
+    pub worker: WorkerId,
+    message: Message,
+}
+
+/// Whether a word counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hold {
+    /// The worker was given the job, and the queue has its word.
+    Real,
+    /// The job is not in the queue any more.
+    Gone,
+    /// The worker does not show that it was given the job.
+    Unproved,
+}
+
+impl Desk {
+    /// Words of all workers, shared with the other schedulers.
+    ///
+    /// # Errors
+    /// [`QueueError::Disconnected`] when the connection is gone.
+    pub async fn holdings(&self) -> Result<BoxStream<'static, Heard>, QueueError> {
+        let client = self.connection().client();
+        let group = subjects::SCHEDULERS.into();
+        let subscribed = client.queue_subscribe(subjects::HOLDINGS, group).await;
+        let messages = subscribed.map_err(|_| QueueError::Disconnected)?;
+        let heard = messages.filter_map(async |message| {
+            let worker = subjects::parse_holding(&message.subject)?;
+            Some(Heard { worker, message })
+        });
+        Ok(heard.boxed())
+    }
+
+    /// Passes the word on if it counts, and tells the worker that it was heard.
+    ///
+    /// # Errors
+    /// [`QueueError`] when the server does not answer; the worker is not told then.
+    pub async fn pass_on(&self, heard: &Heard) -> Result<Hold, QueueError> {
+        let hold = match wire::decode::<Holding>(&heard.message.payload) {
+            Ok(holding) => self.pass_on_decoded(&holding).await?,
+            Err(_) => Hold::Unproved,
+        };
+        if let Some(reply) = heard.message.reply.clone() {
+            let told = self.connection().client().publish(reply, Bytes::new()).await;
+            told.map_err(|_| QueueError::Disconnected)?;
+        }
+        Ok(hold)
+    }
+
+    async fn pass_on_decoded(&self, holding: &Holding) -> Result<Hold, QueueError> {
+        let Some(Delivery { consumer, place, .. }) = subjects::parse_delivery(&holding.delivery)
+        else {
+            return Ok(Hold::Unproved);
+        };
+        let jobs = streams::context(self.connection()).get_stream_no_info(subjects::JOBS).await;
+        let jobs = jobs.map_err(|error| streams::refused(subjects::JOBS, &error))?;
+        let found = match jobs.direct_get(place).await {
+            Ok(found) => found,
+            Err(error) if error.kind() == DirectGetErrorKind::NotFound => return Ok(Hold::Gone),
+            Err(error) => return Err(streams::refused(subjects::JOBS, &error)),
+        };
+        let delivered_by = subjects::consumers_of(&found.subject);
+        let ours = delivered_by.is_some_and(|names| names.iter().any(|name| name == consumer));
+        let proved =
+            wire::decode::<JobMessage>(&found.payload).is_ok_and(|job| job.proof == holding.proof);
+        if !ours || !proved {
+            return Ok(Hold::Unproved);
+        }
+        let word = match holding.word {
+            HoldWord::Extend => "+WPI",
+            HoldWord::Finish => "+ACK",
+            HoldWord::GiveBack => "-NAK",
+        };
+        let client = self.connection().client();
+        let said = client.publish(holding.delivery.clone(), word.into()).await;
+        said.map(|()| Hold::Real).map_err(|_| QueueError::Disconnected)
+    }
+}
