@@ -5,6 +5,7 @@
 mod build_systems;
 mod connections;
 mod dev;
+mod dist_auth;
 mod farm;
 mod faults;
 mod harness;

@@ -3,13 +3,14 @@
 //!
 //! Reading order: [`farm`] (a whole farm), [`project`] (what is compiled, here and there), [`cases`]
 //! (scripts that run here and there), [`members`] (a process of the farm), [`nats`] (its server),
-//! [`processes`], [`stats`], [`wait`].
+//! [`oidc`] (who its users are), [`processes`], [`stats`], [`wait`].
 
 pub(crate) mod attacker;
 pub(crate) mod cases;
 pub(crate) mod farm;
 pub(crate) mod members;
 pub(crate) mod nats;
+pub(crate) mod oidc;
 pub(crate) mod processes;
 pub(crate) mod project;
 pub(crate) mod s3;

@@ -1,0 +1,1 @@
+"""The provider's users, its one client, and what its tokens say."""
