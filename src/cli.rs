@@ -112,8 +112,23 @@ pub enum Auth {
     Init(Init),
     /// Sign a certificate with the authority that `auth init` has made.
     GenerateCertificate(GenerateCertificate),
-    /// Print a key for `server_auth`.
+    /// Print a key for `server_auth`, or for `client_auth` of type `jwt_hs256`.
     GenerateJwtHs256Key,
+    /// Print a token for a client, for `client_auth` of type `jwt_hs256`.
+    GenerateJwtHs256ClientToken {
+        /// The person or service that it names.
+        #[arg(long)]
+        user: String,
+        /// Its tenant, where `client_auth` has `tenant_claim = "tenant"`.
+        #[arg(long)]
+        tenant: Option<String>,
+        /// The scheduler's settings, for key, issuer and audience.
+        #[arg(long)]
+        config: PathBuf,
+        /// Days until it ends.
+        #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..))]
+        days: u32,
+    },
     /// Print a token for a worker.
     GenerateJwtHs256ServerToken {
         /// The worker's id; `*` lets it choose one.
@@ -126,7 +141,7 @@ pub enum Auth {
         #[arg(long)]
         config: Option<PathBuf>,
         /// Days until it ends.
-        #[arg(long, default_value_t = 365)]
+        #[arg(long, default_value_t = 365, value_parser = clap::value_parser!(u32).range(1..))]
         days: u32,
         /// Pools that the worker may serve; this machine's when absent.
         #[arg(long)]

@@ -15,6 +15,7 @@ use jetcc::config::{self, ConfigError, Environment, WorkerConfig};
 use jetcc::lifecycle::Lifecycle;
 use jetcc::queue::QueueError;
 use jetcc::queue::blobs::NatsBlobs;
+use jetcc::scheduler::identity::{Identity, Unusable};
 use jetcc::store::{Blobs, Limits, StoreSettings, open_backend};
 use jetcc::{dev, scheduler, telemetry, tools, worker};
 
@@ -30,6 +31,7 @@ fn main() -> ExitCode {
         Err(error) => {
             eprintln!("jetcc: {}", sentence(&error));
             let settings = error.is::<ConfigError>()
+                || error.is::<Unusable>()
                 || error.downcast_ref().is_some_and(QueueError::is_of_settings);
             if settings { BAD_SETTINGS } else { TROUBLE }.into()
         }
@@ -117,6 +119,8 @@ fn start_daemon(socket: PathBuf) -> anyhow::Result<()> {
 fn run_scheduler(path: &Path) -> anyhow::Result<ExitCode> {
     let environment = Environment::capture();
     let (settings, secrets) = config::scheduler(path, &environment)?;
+    let identity = Identity::new(&settings)?;
+    let settings = Arc::new(settings);
     start_log(&environment, "info")?;
     runtime()?.block_on(async {
         let lifecycle = Lifecycle::with_signals()?;
@@ -126,7 +130,7 @@ fn run_scheduler(path: &Path) -> anyhow::Result<ExitCode> {
             connection = connect => connection?,
         };
         let blobs = open_blobs(&settings.store, NatsBlobs::new(connection.clone()))?;
-        scheduler::run(connection, blobs, settings, &secrets, &lifecycle).await?;
+        scheduler::run(connection, blobs, identity, settings, &secrets, &lifecycle).await?;
         Ok(ExitCode::SUCCESS)
     })
 }

@@ -15,11 +15,13 @@ use crate::client::ipc::{Reply, Request};
 use crate::client::stats;
 use crate::client::wrapper::{self, StartDaemon, Wrapper};
 use crate::config::{self, Environment};
-use crate::job::Pool;
+use crate::job::{Pool, WorkerId};
 use crate::lifecycle::Lifecycle;
-use crate::scheduler::settings::ServerAuth;
+use crate::queue::Secret;
+use crate::scheduler::identity;
+use crate::scheduler::identity::settings::{ClientAuth, ServerAuth};
 use crate::toolchain::{self, archive};
-use crate::{client, scheduler, setup};
+use crate::{client, setup};
 
 mod farm;
 
@@ -204,33 +206,56 @@ pub fn auth(what: &Auth) -> anyhow::Result<ExitCode> {
         Auth::GenerateJwtHs256ServerToken { server, secret_key_file, config, days, pool } => {
             let key = match (secret_key_file, config) {
                 (Some(file), _) => read_secret(file)?,
-                (None, Some(config)) => {
-                    let (settings, _) = config::scheduler(config, &Environment::capture())?;
-                    let ServerAuth::JwtHs256 { secret_key } = settings.server_auth;
-                    secret_key
-                }
+                (None, Some(config)) => server_key(config)?,
                 (None, None) => bail!("name the key: `--secret-key-file` or `--config`"),
             };
             let pools = match pool.as_slice() {
                 [] => vec![Pool::of_this_machine()],
                 named => named.iter().map(|name| name.parse()).collect::<Result<_, _>>()?,
             };
-            let expires = setup::seconds_from_now(u64::from(*days) * 24 * 3_600);
-            let token = scheduler::identity::worker_token(&key, server, pools, expires)?;
+            if server != "*" {
+                server.parse::<WorkerId>()?;
+            }
+            let token = identity::worker_token(&key, server, pools, end_after(*days))?;
             println!("{}", token.reveal());
+        }
+        Auth::GenerateJwtHs256ClientToken { user, tenant, config, days } => {
+            let (settings, _) = config::scheduler(config, &Environment::capture())?;
+            let tenant = tenant.as_deref().map(str::parse).transpose()?;
+            let rules = settings.client_auth.iter().find_map(|way| match way {
+                ClientAuth::JwtHs256(rules) => Some(rules),
+                _ => None,
+            });
+            let rules = rules.with_context(|| {
+                format!("`{}` has no `client_auth` of type `jwt_hs256`", config.display())
+            })?;
+            println!("{}", identity::client_token(rules, user, tenant, end_after(*days))?.reveal());
         }
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn read_secret(file: &Path) -> anyhow::Result<crate::queue::Secret> {
+/// The key of workers' tokens in a scheduler's settings.
+fn server_key(config: &Path) -> anyhow::Result<Secret> {
+    let (settings, _) = config::scheduler(config, &Environment::capture())?;
+    match settings.server_auth {
+        ServerAuth::JwtHs256 { secret_key } => Ok(secret_key),
+        _ => bail!("`server_auth` in `{}` is not of type `jwt_hs256`", config.display()),
+    }
+}
+
+fn end_after(days: u32) -> u64 {
+    setup::seconds_from_now(u64::from(days) * 24 * 3_600)
+}
+
+fn read_secret(file: &Path) -> anyhow::Result<Secret> {
     let mut text = String::new();
     if file == Path::new("-") {
         io::stdin().read_to_string(&mut text)?;
     } else {
         text = std::fs::read_to_string(file).with_context(|| format!("`{}`", file.display()))?;
     }
-    Ok(crate::queue::Secret::new(&text))
+    Ok(Secret::new(&text))
 }
 
 /// `jetcc doctor`: what this machine has and lacks.

@@ -46,6 +46,16 @@ pub enum ConfigError {
         /// What it should hold.
         wanted: &'static str,
     },
+    /// A variable for a key of something that is not one table in the file.
+    #[error(
+        "`{name}` is set, and the settings have no single table for its key `{key}`\nhint: a list is set in the file alone"
+    )]
+    List {
+        /// Which variable.
+        name: &'static str,
+        /// Its dotted key.
+        key: &'static str,
+    },
 }
 
 /// What kind of value a variable holds.
@@ -76,7 +86,8 @@ pub(super) fn overlay(
 ) -> Result<Table, ConfigError> {
     for (name, key, kind) in overrides {
         if let Some(text) = environment.text(name) {
-            insert(&mut table, key, value(name, &text, *kind)?);
+            let value = value(name, &text, *kind)?;
+            insert(&mut table, key, value).ok_or(ConfigError::List { name, key })?;
         }
     }
     Ok(table)
@@ -95,16 +106,16 @@ fn value(name: &'static str, text: &str, kind: Kind) -> Result<Value, ConfigErro
     }
 }
 
-fn insert(table: &mut Table, key: &str, value: Value) {
+/// `None` when something on the way to the key is no table.
+fn insert(table: &mut Table, key: &str, value: Value) -> Option<()> {
     match key.split_once('.') {
         None => drop(table.insert(key.to_owned(), value)),
         Some((folder, rest)) => {
             let inner = table.entry(folder).or_insert_with(|| Value::Table(Table::new()));
-            if let Value::Table(inner) = inner {
-                insert(inner, rest, value);
-            }
+            insert(inner.as_table_mut()?, rest, value)?;
         }
     }
+    Some(())
 }
 
 pub(super) fn deserialize<T: DeserializeOwned>(

@@ -73,6 +73,15 @@ mod tests {
         assert!(!format!("{config:?}").contains("\"t\""));
     }
 
+    #[test]
+    fn a_variable_for_one_table_does_not_fit_several() {
+        let ways = "[[client_auth]]\ntype = 'token'\ntoken = 'a'\n";
+        let file = file(&format!("nats_url = 'n'\nsecrets_file = 's'\n{ways}{ways}"));
+        let environment = environment(&[("JETCC_CLIENT_AUTH_TOKEN", "hidden")]);
+        let error = scheduler(file.path(), &environment).unwrap_err().to_string();
+        assert!(error.contains("`client_auth.token`") && !error.contains("hidden"), "{error}");
+    }
+
     /// The samples are the reference of all keys: they say every variable, and every default.
     #[test]
     fn the_samples_parse_and_name_every_variable() {

@@ -100,10 +100,23 @@ name!(
     "pool"
 );
 
+impl Tenant {
+    /// The tenant of a client whose token names none: itself, so that a big build of one does not
+    /// bury another.
+    pub fn of(client: &ClientId) -> Self {
+        Self(client.0.clone())
+    }
+}
+
 impl Space {
     /// The space of everybody whose token names no other.
     pub fn shared() -> Self {
         Self("shared".into())
+    }
+
+    /// The space of one tenant.
+    pub fn of(tenant: &Tenant) -> Self {
+        Self(tenant.0.clone())
     }
 }
 

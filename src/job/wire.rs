@@ -18,6 +18,9 @@ pub const VERSION: u8 = 1;
 pub const MESSAGE_BYTES_MAX: usize = 8 << 20;
 /// Most missing blobs named in one message.
 pub const MISSING_MAX: usize = 4_096;
+/// What a worker shows instead of a token where nothing is checked: the word that makes it none of
+/// the clients.
+pub const INSECURE_WORKER: &str = "insecure-worker";
 
 /// Why a message could not be read.
 #[derive(Debug, thiserror::Error)]

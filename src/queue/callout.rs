@@ -3,6 +3,8 @@
 //! Format: NATS auth callout (ADR-26): JWTs signed with ed25519 nkeys, header
 //! `{"typ":"JWT","alg":"ed25519-nkey"}`. Policy is not here; see the scheduler's identity.
 
+use std::sync::Arc;
+
 use async_nats::Subscriber;
 use data_encoding::{BASE32_NOPAD, BASE64URL_NOPAD};
 use futures_util::StreamExt as _;
@@ -58,13 +60,21 @@ pub struct Admission {
     pub permissions: Permissions,
     /// When the connection has to end, Unix time in seconds.
     pub expires: Option<u64>,
+    /// How it was known, for the log.
+    pub by: String,
 }
 
-/// Answers callouts with one farm's account key.
+/// The questions of one farm's servers.
 pub struct Callout {
-    connection: Connection,
     questions: Subscriber,
-    issuer: KeyPair,
+    answers: Answers,
+}
+
+/// Answers them, in any order, with the farm's account key; cheap to clone.
+#[derive(Clone)]
+pub struct Answers {
+    connection: Connection,
+    issuer: Arc<KeyPair>,
 }
 
 #[derive(Deserialize)]
@@ -127,7 +137,12 @@ impl Callout {
             .queue_subscribe(subjects::AUTH_CALLOUT, subjects::SCHEDULERS.into())
             .await
             .map_err(|_| QueueError::Disconnected)?;
-        Ok(Self { connection, questions, issuer })
+        Ok(Self { questions, answers: Answers { connection, issuer: Arc::new(issuer) } })
+    }
+
+    /// Answers questions beside those that come next.
+    pub fn answers(&self) -> Answers {
+        self.answers.clone()
     }
 
     /// The next caller; `None` when the connection is closed for good.
@@ -143,8 +158,10 @@ impl Callout {
             }
         }
     }
+}
 
-    /// Lets the caller in, or not: `refusal` goes to the server's log.
+impl Answers {
+    /// Lets the caller in, or not: the refusal goes to the server's log.
     pub async fn answer(&self, caller: &Caller, decision: Result<Admission, String>) {
         let Some(reply) = caller.reply.clone() else { return };
         match self.response(caller, decision) {

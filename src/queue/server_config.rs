@@ -107,6 +107,7 @@ server_name: jetcc-1
 listen: "{}"
 http: "{}"   # /healthz /varz /jsz: neither encrypted nor protected, keep it inside
 max_payload: 1MB
+max_control_line: 16KB   # a caller's token is in one line; those of identity services are long
 max_pending: 64MB
 write_deadline: "10s"
 ping_interval: "20s"

@@ -6,14 +6,15 @@ use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
 use futures_util::stream::BoxStream;
+use tokio::sync::Semaphore;
 
-use super::identity::{self, KeyError};
+use super::identity::{Identity, KeyError, key_bytes};
 use super::reception::{self, Office};
 use super::settings::{FarmSecrets, Settings};
 use super::{certificates, meter, recorder, undertaker};
 use crate::job::Pool;
 use crate::lifecycle::Lifecycle;
-use crate::queue::callout::Callout;
+use crate::queue::callout::{Admission, Caller, Callout};
 use crate::queue::holdings::{Heard, Hold};
 use crate::queue::serve::{Desk, OUTSTANDING_EVERY, Request, Requests, WorkerChange};
 use crate::queue::server_config::{AUTH_USER, SCHEDULER_USER, SYSTEM_USER};
@@ -26,6 +27,8 @@ use crate::store::Blobs;
 const REOPEN: Duration = Duration::from_millis(500);
 /// Words of workers that are passed on at once.
 const HEARD_AT_ONCE: usize = 64;
+/// Callers at once about whom a decision is made; more wait in the subscription.
+const CALLERS_MAX: usize = 512;
 /// How long requests under way may take when stopping.
 const DRAIN: Duration = Duration::from_secs(5);
 
@@ -56,11 +59,12 @@ pub async fn connect(settings: &Settings, secrets: &FarmSecrets) -> Result<Conne
 pub async fn run(
     connection: Connection,
     blobs: Blobs,
-    settings: Settings,
+    identity: Identity,
+    settings: Arc<Settings>,
     secrets: &FarmSecrets,
     lifecycle: &Lifecycle,
 ) -> Result<(), SchedulerError> {
-    let proof_key = identity::key_bytes(&secrets.proof_key, "proof_key")?;
+    let proof_key = key_bytes(&secrets.proof_key, "proof_key")?;
     let auth = login(&settings, AUTH_USER, &secrets.auth_password);
     let auth = Connection::open(&auth, "callout", Patience::Endless).await?;
     let callout = Callout::open(auth.clone(), &secrets.callout_seed).await?;
@@ -77,7 +81,9 @@ pub async fn run(
         lifecycle.spawn_until_stop(meter::hear(office.clone()));
         lifecycle.spawn_until_stop(meter::watch(office.clone(), System::new(system)));
     }
-    lifecycle.spawn_until_stop(answer_callouts(office.clone(), callout, settings));
+    identity.keep(lifecycle);
+    let porter = Porter { identity, settings, office: office.clone() };
+    lifecycle.spawn_until_stop(answer_callouts(callout, Arc::new(porter), lifecycle.clone()));
     lifecycle.spawn_until_stop(follow_workers(office.clone(), known));
     lifecycle.spawn_until_stop(record(office.clone(), blobs));
     lifecycle.spawn_until_stop(bury(office.clone()));
@@ -143,25 +149,42 @@ async fn declare_again(office: &Office) {
     }
 }
 
-async fn answer_callouts(office: Arc<Office>, mut callout: Callout, settings: Settings) {
+/// Whoever knows who may connect.
+struct Porter {
+    identity: Identity,
+    settings: Arc<Settings>,
+    office: Arc<Office>,
+}
+
+/// Each caller has a task of its own: one whose issuer is slow holds up nobody else.
+async fn answer_callouts(mut callout: Callout, porter: Arc<Porter>, lifecycle: Lifecycle) {
+    let places = Arc::new(Semaphore::new(CALLERS_MAX));
     while let Some(caller) = callout.next().await {
-        let decision = identity::admit(&caller, &settings)
-            .and_then(|admission| certificates::check(admission, &caller, &settings))
-            .map(|admission| meter::restrict(&office, admission));
+        let Ok(place) = places.clone().acquire_owned().await else { return };
+        let (answers, porter) = (callout.answers(), porter.clone());
+        lifecycle.spawn(async move {
+            let decision = porter.decide(&caller).await;
+            answers.answer(&caller, decision).await;
+            drop(place);
+        });
+    }
+}
+
+impl Porter {
+    async fn decide(&self, caller: &Caller) -> Result<Admission, String> {
+        let decision = self.identity.admit(caller).await;
+        let decision = decision
+            .and_then(|admission| certificates::check(admission, caller, &self.settings))
+            .map(|admission| meter::restrict(&self.office, admission));
         match &decision {
-            Ok(admission) => {
-                tracing::info!(
-                    name = admission.name,
-                    account = admission.account,
-                    host = caller.host,
-                    "let in"
-                );
+            Ok(Admission { name, account, by, .. }) => {
+                tracing::info!(name, account, by, host = caller.host, "let in");
             }
             Err(refusal) => {
                 tracing::warn!(user = caller.user, host = caller.host, refusal, "turned away");
             }
         }
-        callout.answer(&caller, decision).await;
+        decision
     }
 }
 

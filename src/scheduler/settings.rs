@@ -2,8 +2,9 @@
 
 use serde::Deserialize;
 
+use super::identity::settings::{ClientAuth, ServerAuth, one_or_several};
 use super::quota::Quotas;
-use crate::job::{Pool, Tenant};
+use crate::job::Pool;
 use crate::queue::{Secret, TlsSettings};
 use crate::store::StoreSettings;
 
@@ -19,8 +20,8 @@ pub struct Settings {
     pub tls: TlsSettings,
     /// File with the farm's secrets, as `jetcc auth init` writes it.
     pub secrets_file: String,
-    /// How clients show who they are.
-    #[serde(deserialize_with = "one_or_more")]
+    /// How clients show who they are: one way or several.
+    #[serde(deserialize_with = "one_or_several")]
     pub client_auth: Vec<ClientAuth>,
     /// How workers show who they are.
     pub server_auth: ServerAuth,
@@ -43,43 +44,6 @@ pub struct Settings {
     /// What each tenant may use.
     #[serde(default)]
     pub quota: Quotas,
-}
-
-/// How clients show who they are.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
-pub enum ClientAuth {
-    /// One token that all clients share.
-    Token {
-        /// The token.
-        token: Secret,
-        /// Whose clients they are; each is its own tenant when absent.
-        tenant: Option<Tenant>,
-    },
-}
-
-fn one_or_more<'de, D: serde::Deserializer<'de>>(value: D) -> Result<Vec<ClientAuth>, D::Error> {
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum OneOrMore {
-        One(ClientAuth),
-        More(Vec<ClientAuth>),
-    }
-    Ok(match OneOrMore::deserialize(value)? {
-        OneOrMore::One(one) => vec![one],
-        OneOrMore::More(more) => more,
-    })
-}
-
-/// How workers show who they are.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
-pub enum ServerAuth {
-    /// A JWT signed with a key that only schedulers know.
-    JwtHs256 {
-        /// 32 bytes in base64url without padding, from `jetcc auth generate-jwt-hs256-key`.
-        secret_key: Secret,
-    },
 }
 
 /// The farm's secrets, shared by its schedulers.
