@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod build_systems;
+mod callers;
 mod connections;
 mod dev;
 mod dist_auth;

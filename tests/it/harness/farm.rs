@@ -437,10 +437,15 @@ pub(crate) fn worker_token(key: &str, expires: u64) -> String {
     identity::worker_token(&Secret::new(key), "*", pools, expires).unwrap().reveal().to_owned()
 }
 
+/// Tables are merged, unless one is of another `type`: that takes the place.
 fn merge(table: &mut Table, over: Table) {
     for (key, value) in over {
         match (table.get_mut(&key), value) {
-            (Some(toml::Value::Table(inner)), toml::Value::Table(value)) => merge(inner, value),
+            (Some(toml::Value::Table(inner)), toml::Value::Table(value))
+                if !value.contains_key("type") || value.get("type") == inner.get("type") =>
+            {
+                merge(inner, value);
+            }
             (_, value) => drop(table.insert(key, value)),
         }
     }

@@ -76,6 +76,11 @@ impl Provider {
         self.member.end(Signal::TERM).await;
     }
 
+    /// Sends a signal to the provider: `STOP` makes it hang, `CONT` wakes it up.
+    pub(crate) fn signal(&self, signal: Signal) {
+        self.member.signal(signal);
+    }
+
     /// A program that opens the URL which it is given and does there what `user` would do.
     pub(crate) fn browser(&self, user: &str) -> PathBuf {
         let file = self.folder.path().join(format!("browser-of-{user}"));
