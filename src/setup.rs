@@ -296,9 +296,10 @@ mod tests {
         let folder = root.path().join("farm");
         let write = || write(&folder, &Place::usual(), "tls://n:4222", &tls(Shown::ByAll));
         write().unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(&folder), 0o700);
         for entry in fs::read_dir(&folder).unwrap() {
-            let mode = entry.unwrap().metadata().unwrap().permissions().mode();
-            assert_eq!(mode & 0o777, 0o600);
+            assert_eq!(mode(&entry.unwrap().path()), 0o600);
         }
         let before = fs::read(folder.join("secrets.toml")).unwrap();
         assert!(write().is_err());

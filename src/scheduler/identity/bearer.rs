@@ -56,17 +56,18 @@ impl Asked {
         if let Some(refusal) = lock(&self.bad).get(token, Instant::now()) {
             return Err(refusal);
         }
-        let _place = self.places.try_acquire().map_err(|_| {
-            format!("{QUESTIONS_MAX} questions to `{}` are open", self.url.as_str())
-        })?;
+        let _place = self
+            .places
+            .try_acquire()
+            .map_err(|_| format!("{QUESTIONS_MAX} questions to `{}` are open", self.url.shown()))?;
         let page = self.web.get(self.url.as_str(), Some(token)).await?;
         let judged = match page.status {
             status if status.is_success() => judge(&page.body),
             status if status.is_client_error() => {
-                Err(format!("`{}` answers {}", self.url.as_str(), status.as_u16()))
+                Err(format!("`{}` answers {}", self.url.shown(), status.as_u16()))
             }
             // Trouble there says nothing about the token.
-            status => return Err(format!("`{}` answers {}", self.url.as_str(), status.as_u16())),
+            status => return Err(format!("`{}` answers {}", self.url.shown(), status.as_u16())),
         };
         let now = Instant::now();
         match &judged {
@@ -133,7 +134,7 @@ impl Userinfo {
 
     fn judge(&self, said: &Claims, page: &[u8]) -> Result<Claimed, String> {
         let profile: Claims = serde_json::from_slice(page)
-            .map_err(|_| format!("`{}` is no JSON object", self.asked.url.as_str()))?;
+            .map_err(|_| format!("`{}` is no JSON object", self.asked.url.shown()))?;
         let (wanted, found) = (said.text("sub"), profile.text("sub"));
         if found.is_none() || found != wanted {
             let found = quoted(found.unwrap_or_default());

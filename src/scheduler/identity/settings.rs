@@ -175,6 +175,11 @@ impl WebUrl {
         &self.0
     }
 
+    /// The address for logs: what follows a `?` may be secret.
+    pub(super) fn shown(&self) -> &str {
+        self.0.split('?').next().unwrap_or_default()
+    }
+
     /// Whether it is on this machine.
     pub(super) fn is_loopback(&self) -> bool {
         Url::parse(&self.0).is_ok_and(|url| has_loopback_host(&url))

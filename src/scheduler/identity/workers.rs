@@ -45,7 +45,12 @@ impl Workers {
     /// Whether the caller comes as a worker. A token that says so is never shown to anybody who
     /// checks clients.
     pub(super) fn fits(&self, shown: &Shown<'_>) -> bool {
-        let says_so = |jwt: &Unchecked| jwt.role.as_deref() == Some(WORKER_ROLE);
+        // An issuer of clients' tokens may know roles of its own.
+        let says_so = |jwt: &Unchecked| {
+            jwt.role.as_deref() == Some(WORKER_ROLE)
+                && jwt.issuer.is_none()
+                && jwt.algorithm == "HS256"
+        };
         match (self, &shown.jwt) {
             (_, Some(jwt)) => says_so(jwt),
             (Self::Jwt(_), None) => false,
