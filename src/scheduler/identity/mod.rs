@@ -147,12 +147,10 @@ impl Identity {
             });
         }
         let id: ClientId = caller.user.parse().map_err(|error| format!("{error}"))?;
+        // A token that one of us checks is not shown to a page of somebody else.
+        let known = self.ways.iter().any(|way| way.knows(&shown));
         let mut refusals = Vec::new();
-        for way in &self.ways {
-            if matches!(way, Way::Proxy(_)) && shown.jwt.is_some() && !refusals.is_empty() {
-                // It is for one of the others, who does not want it; strangers do not get it.
-                break;
-            }
+        for way in self.ways.iter().filter(|way| !(known && matches!(way, Way::Proxy(_)))) {
             match way.check(caller, &shown).await {
                 Some(Ok(claimed)) => return Ok(self.admit_client(&id, claimed, way)),
                 Some(Err(why)) => refusals.push(format!("{}: {why}", way.name())),
@@ -233,6 +231,17 @@ impl Way {
             Self::Proxy(_) => "proxy_token".into(),
             Self::Everybody(_) => "insecure_everybody_on_this_machine".into(),
         }
+    }
+
+    /// Whether the token says that it is for this way.
+    fn knows(&self, shown: &Shown<'_>) -> bool {
+        let fit = match self {
+            Self::JwtHs256(way) => way.fits(shown),
+            Self::Oidc(way) => way.fits(shown),
+            Self::Mozilla(way) => way.fits(shown),
+            Self::Token(_) | Self::Everybody(_) | Self::Proxy(_) => None,
+        };
+        fit.is_some()
     }
 
     /// Who the caller is; `None` when what it shows is plainly for somebody else.
