@@ -1,14 +1,16 @@
 //! Who may connect: each way of `client_auth` and `server_auth`, with a real OpenID provider.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::time::Instant;
 
 use data_encoding::BASE64URL_NOPAD;
-use jetcc::exec::Ended;
+use jetcc::exec::{self, Ended, Spec};
+use jetcc::setup;
 use rustix::process::Signal;
 
 use crate::harness::attacker::Attacker;
-use crate::harness::farm::{Builder, Farm};
+use crate::harness::farm::{Builder, Farm, JETCC};
 use crate::harness::oidc::{AUDIENCE, Provider};
 use crate::harness::project::{Project, many_sources};
 use crate::harness::wait::until;
@@ -308,4 +310,38 @@ async fn without_checks_a_farm_is_on_this_machine_alone() {
     }
     farm.set_variable("JETCC_NATS_URL", url);
     farm.finish().await;
+}
+
+#[tokio::test]
+async fn a_worker_token_says_what_it_was_made_for_and_keys_come_from_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let auth = async |arguments: &[&str]| {
+        let spec = Spec {
+            arguments: ["auth"].iter().chain(arguments).map(Into::into).collect(),
+            directory: folder.path().into(),
+            ..Spec::of(JETCC.as_ref())
+        };
+        exec::run(spec).await.unwrap()
+    };
+    let key = auth(&["generate-jwt-hs256-key"]).await.stdout;
+    fs::write(folder.path().join("key"), &key).unwrap();
+    let token = ["generate-jwt-hs256-server-token", "--secret-key-file", "key"];
+    let more =
+        ["--server", "w1", "--pool", "linux-riscv64", "--pool", "linux-x86_64", "--days", "2"];
+    let made = auth(&[&token[..], &more].concat()).await;
+    let text = String::from_utf8(made.stdout).unwrap();
+    let claims = BASE64URL_NOPAD.decode(text.split('.').nth(1).unwrap().as_bytes()).unwrap();
+    let claims: serde_json::Value = serde_json::from_slice(&claims).unwrap();
+    assert_eq!((&claims["sub"], &claims["role"]), (&"w1".into(), &"worker".into()));
+    assert_eq!(claims["pools"], serde_json::json!(["linux-riscv64", "linux-x86_64"]));
+    let hours = (claims["exp"].as_u64().unwrap() - setup::seconds_from_now(0)) / 3_600;
+    assert!((47..=48).contains(&hours), "{hours}");
+
+    for bad in [["--days", "0"], ["--server", "W 1"], ["--pool", "a.b"]] {
+        assert_ne!(auth(&[&token[..], &bad].concat()).await.status, Ended::Code(0), "{bad:?}");
+    }
+    fs::write(folder.path().join("key"), "my secret key").unwrap();
+    let refused = auth(&token).await;
+    let said = String::from_utf8(refused.stderr).unwrap();
+    assert!(said.contains("hint: make one with") && !said.contains("my secret key"), "{said}");
 }
