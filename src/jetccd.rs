@@ -119,10 +119,10 @@ fn start_daemon(socket: PathBuf) -> anyhow::Result<()> {
 fn run_scheduler(path: &Path) -> anyhow::Result<ExitCode> {
     let environment = Environment::capture();
     let (settings, secrets) = config::scheduler(path, &environment)?;
-    let identity = Identity::new(&settings)?;
-    let settings = Arc::new(settings);
     start_log(&environment, "info")?;
     runtime()?.block_on(async {
+        let identity = Identity::new(&settings).await?;
+        let settings = Arc::new(settings);
         let lifecycle = Lifecycle::with_signals()?;
         let connect = scheduler::run::connect(&settings, &secrets);
         let connection = tokio::select! {

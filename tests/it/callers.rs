@@ -301,7 +301,7 @@ async fn without_checks_a_farm_is_on_this_machine_alone() {
 
     let config = farm.path("farm/scheduler.toml").display().to_string();
     let url = farm.nats_url().to_owned();
-    for elsewhere in ["nats://build.example:4222", "nats://127.0.0.1:4222,nats://10.0.0.1:4222"] {
+    for elsewhere in ["nats://192.0.2.1:4222", "nats://127.0.0.1:4222,nats://192.0.2.1:4222"] {
         farm.set_variable("JETCC_NATS_URL", elsewhere);
         let done = farm.jetcc(&farm.path(""), &["scheduler", "--config", &config]).await;
         assert_eq!(done.status, Ended::Code(64), "{done:?}");

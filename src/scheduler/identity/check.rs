@@ -1,12 +1,11 @@
-//! Settings that read well and would still let nobody in, or too many. Pure.
+//! Settings that read well and would still let nobody in, or too many.
 
 use super::claims::may_be_named;
-use super::settings::{
-    CACHE_SECONDS_MAX, ClientAuth, LEEWAY_SECONDS_MAX, ServerAuth, is_loopback_only,
-};
+use super::settings::{CACHE_SECONDS_MAX, ClientAuth, LEEWAY_SECONDS_MAX, ServerAuth};
 use super::shown::Shown;
 use crate::job::Tenant;
 use crate::queue::Secret;
+use crate::queue::tls::is_loopback_only;
 use crate::scheduler::Settings;
 
 /// Most ways for clients to show who they are.
@@ -14,7 +13,7 @@ const WAYS_MAX: usize = 8;
 
 /// # Errors
 /// What is wrong, and what to do.
-pub(super) fn check(settings: &Settings) -> Result<(), String> {
+pub(super) async fn check(settings: &Settings) -> Result<(), String> {
     let ways = &settings.client_auth;
     if !(1..=WAYS_MAX).contains(&ways.len()) {
         return Err(format!("`client_auth` has {} tables, wanted 1 to {WAYS_MAX}", ways.len()));
@@ -38,10 +37,10 @@ pub(super) fn check(settings: &Settings) -> Result<(), String> {
             return Err("`server_auth.token` is a client's too: every client would be a worker\nhint: make another with `jetcc auth generate-shared-token`".into());
         }
     }
-    check_insecure(settings)
+    check_insecure(settings).await
 }
 
-fn check_insecure(settings: &Settings) -> Result<(), String> {
+async fn check_insecure(settings: &Settings) -> Result<(), String> {
     let everybody =
         |way: &&ClientAuth| matches!(way, ClientAuth::InsecureEverybodyOnThisMachine(_));
     let insecure = match settings.client_auth.iter().find(everybody) {
@@ -51,7 +50,8 @@ fn check_insecure(settings: &Settings) -> Result<(), String> {
             _ => return Ok(()),
         },
     };
-    if is_loopback_only(&settings.nats_url) {
+    // A name that is unknown is no name of the loopback.
+    if is_loopback_only(&settings.nats_url).await.unwrap_or(false) {
         return Ok(());
     }
     Err(format!(
@@ -131,44 +131,46 @@ mod tests {
     const WORKERS: &str = "[server_auth]\ntype = 'token'\ntoken = 'of workers'\n";
     const INSECURE: &str = "type = 'insecure_everybody_on_this_machine'\n";
 
-    fn checked(url: &str, rest: &str) -> Result<(), String> {
+    async fn checked(url: &str, rest: &str) -> Result<(), String> {
         let text = format!("nats_url = '{url}'\nsecrets_file = 's'\n{rest}");
-        check(&toml::from_str(&text).unwrap())
+        check(&toml::from_str(&text).unwrap()).await
     }
 
-    fn ways(tables: &[&str]) -> Result<(), String> {
+    async fn ways(tables: &[&str]) -> Result<(), String> {
         let tables: String =
             tables.iter().map(|table| format!("[[client_auth]]\n{table}\n")).collect();
-        checked("nats://n:4222", &format!("{tables}{WORKERS}"))
+        checked("nats://n:4222", &format!("{tables}{WORKERS}")).await
     }
 
-    #[test]
-    fn without_checks_the_farm_is_on_this_machine_alone() {
+    #[tokio::test]
+    async fn without_checks_the_farm_is_on_this_machine_alone() {
         for farm in [
             format!("[client_auth]\n{INSECURE}{WORKERS}"),
             format!("[client_auth]\ntype = 'token'\ntoken = 't'\n[server_auth]\n{INSECURE}"),
         ] {
-            assert_eq!(checked("nats://127.0.0.1:4222", &farm), Ok(()));
-            for url in ["nats://n:4222", "nats://127.0.0.1,nats://10.0.0.1", "nats://0.0.0.0"] {
-                let why = checked(url, &farm).unwrap_err();
+            assert_eq!(checked("nats://127.0.0.1:4222", &farm).await, Ok(()));
+            for url in
+                ["nats://10.0.0.1:4222", "nats://127.0.0.1,nats://10.0.0.1", "nats://0.0.0.0", ""]
+            {
+                let why = checked(url, &farm).await.unwrap_err();
                 assert!(why.contains("wanted an address of the loopback"), "{why}");
             }
         }
     }
 
-    #[test]
-    fn either_all_ways_name_a_tenant_or_none() {
+    #[tokio::test]
+    async fn either_all_ways_name_a_tenant_or_none() {
         let (one, other) = ("type = 'token'\ntoken = 't'", "type = 'token'\ntoken = 'u'");
         let named = "type = 'token'\ntoken = 'v'\ntenant = 'a'";
         let claimed = "type = 'oidc'\nissuer = 'https://i'\naudience = 'a'\ntenant_claim = 'org'";
-        assert!(ways(&[one, other]).is_ok() && ways(&[named, claimed]).is_ok());
-        assert!(ways(&[one, named]).unwrap_err().contains("hint: give each way"));
-        assert!(ways(&[&format!("{claimed}\ntenant = 'a'")]).unwrap_err().contains("both"));
-        assert!(ways(&["type = 'token'\ntoken = 'v'\ntenant = 'shared'"]).is_err());
+        assert!(ways(&[one, other]).await.is_ok() && ways(&[named, claimed]).await.is_ok());
+        assert!(ways(&[one, named]).await.unwrap_err().contains("hint: give each way"));
+        assert!(ways(&[&format!("{claimed}\ntenant = 'a'")]).await.unwrap_err().contains("both"));
+        assert!(ways(&["type = 'token'\ntoken = 'v'\ntenant = 'shared'"]).await.is_err());
     }
 
-    #[test]
-    fn settings_that_let_in_too_many_are_none() {
+    #[tokio::test]
+    async fn settings_that_let_in_too_many_are_none() {
         for (bad, why) in [
             ("type = 'token'\ntoken = ''", "no token"),
             ("type = 'token'\ntoken = 'of workers'", "would be a worker"),
@@ -179,11 +181,11 @@ mod tests {
             ("type = 'oidc'\nissuer = 'https://i'\naudience = 'a'\nleeway_seconds = 301", "300"),
             ("type = 'proxy_token'\nurl = 'https://p'\ncache_secs = 3601", "3600"),
         ] {
-            let found = ways(&[bad]).unwrap_err();
+            let found = ways(&[bad]).await.unwrap_err();
             assert!(found.contains(why), "{found}");
         }
         let many: Vec<String> = (0..9).map(|n| format!("type = 'token'\ntoken = 't{n}'")).collect();
         let many: Vec<&str> = many.iter().map(String::as_str).collect();
-        assert!(ways(&many).is_err() && ways(&many[..8]).is_ok());
+        assert!(ways(&many).await.is_err() && ways(&many[..8]).await.is_ok());
     }
 }

@@ -99,8 +99,8 @@ impl Identity {
     ///
     /// # Errors
     /// [`Unusable`].
-    pub fn new(settings: &Settings) -> Result<Self, Unusable> {
-        check::check(settings).map_err(Unusable::Rule)?;
+    pub async fn new(settings: &Settings) -> Result<Self, Unusable> {
+        check::check(settings).await.map_err(Unusable::Rule)?;
         let mut ways: Vec<Way> =
             settings.client_auth.iter().map(Way::new).collect::<Result<_, _>>()?;
         // A shared token is not sent to a page that would not know it.
