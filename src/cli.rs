@@ -48,9 +48,21 @@ pub struct ClientFlags {
     /// Show whether the farm is reachable and who works there.
     #[arg(long)]
     pub dist_status: bool,
+    /// Log in at the farm's provider: in a browser on this machine, or with a code on any `device`.
+    #[arg(long, value_name = "WAY", num_args = 0..=1, require_equals = true)]
+    pub dist_auth: Option<Option<Way>>,
     /// Write the toolchain of a compiler into an archive.
     #[arg(long, num_args = 2, value_names = ["COMPILER", "OUT"])]
     pub package_toolchain: Option<Vec<PathBuf>>,
+}
+
+/// Where the user's browser is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Way {
+    /// On this machine.
+    Browser,
+    /// On any machine: it shows a page that asks for a code.
+    Device,
 }
 
 /// How statistics are shown.

@@ -334,18 +334,35 @@ pub fn replace(program: &std::path::Path, argv0: &OsString, arguments: &[OsStrin
 ///
 /// # Errors
 /// When it cannot be started.
-#[expect(clippy::disallowed_methods, reason = "this is the one spawning module")]
-#[expect(unsafe_code, reason = "setsid and fcntl have to run between fork and exec")]
 pub fn detach(
     program: &std::path::Path,
     arguments: &[OsString],
 ) -> io::Result<std::process::ChildStdout> {
+    let mut child = start_detached(program, arguments, Stdio::piped())?;
+    child.stdout.take().ok_or_else(|| io::Error::other("no pipe to the started program"))
+}
+
+/// Starts `program` for good, like [`detach`], and hears nothing of it.
+///
+/// # Errors
+/// When it cannot be started.
+pub fn launch(program: &std::path::Path, arguments: &[OsString]) -> io::Result<()> {
+    start_detached(program, arguments, Stdio::null()).map(drop)
+}
+
+#[expect(clippy::disallowed_methods, reason = "this is the one spawning module")]
+#[expect(unsafe_code, reason = "setsid and fcntl have to run between fork and exec")]
+fn start_detached(
+    program: &std::path::Path,
+    arguments: &[OsString],
+    stdout: Stdio,
+) -> io::Result<std::process::Child> {
     let mut command = std::process::Command::new(program);
     command
         .args(arguments)
         .current_dir("/")
         .stdin(Stdio::null())
-        .stdout(Stdio::piped())
+        .stdout(stdout)
         .stderr(Stdio::null());
     // SAFETY: both calls are async-signal-safe and touch no memory of the parent.
     unsafe {
@@ -355,8 +372,7 @@ pub fn detach(
             Ok(())
         });
     }
-    let mut child = command.spawn()?;
-    child.stdout.take().ok_or_else(|| io::Error::other("no pipe to the started program"))
+    command.spawn()
 }
 
 /// Marks every descriptor above stderr to close at exec: whoever started us may wait for one.

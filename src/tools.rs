@@ -12,6 +12,7 @@ use clap::{CommandFactory as _, ValueEnum as _};
 use crate::cli::{Auth, Cli, ClientFlags, StatsFormat};
 use crate::client::daemon::{Daemon, Home};
 use crate::client::ipc::{Reply, Request};
+use crate::client::login;
 use crate::client::stats;
 use crate::client::wrapper::{self, StartDaemon, Wrapper};
 use crate::config::{self, Environment};
@@ -21,7 +22,7 @@ use crate::queue::Secret;
 use crate::scheduler::identity;
 use crate::scheduler::identity::settings::{ClientAuth, ServerAuth};
 use crate::toolchain::{self, archive};
-use crate::{client, setup};
+use crate::{cli, client, setup};
 
 mod farm;
 
@@ -98,12 +99,36 @@ pub fn client(flags: &ClientFlags, format: StatsFormat) -> anyhow::Result<ExitCo
     } else if flags.zero_stats {
         ask_started(&wrapper, &Request::ZeroStats)?;
         eprintln!("statistics zeroed");
+    } else if let Some(way) = flags.dist_auth {
+        return log_in(way);
     } else if flags.dist_status {
         println!("{}", ask_started(&wrapper, &Request::DistStatus)?);
     } else {
         Cli::command().print_help()?;
         return Ok(2.into());
     }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `jetcc --dist-auth`: says what to do, and in the end who was logged in and until when.
+fn log_in(way: Option<cli::Way>) -> anyhow::Result<ExitCode> {
+    let environment = Environment::capture();
+    let settings = config::client(&environment)?;
+    let way = way.map(|way| match way {
+        cli::Way::Browser => login::Way::Browser,
+        cli::Way::Device => login::Way::Device,
+    });
+    let wish = login::Wish { way, browser: environment.browser() };
+    let (auth, folder) = (settings.dist.auth.as_ref(), settings.login_dir.as_deref());
+    let logged_in = login::log_in(auth, folder, wish, &|words| println!("{words}"));
+    let user = tokio::runtime::Runtime::new()?.block_on(logged_in)?;
+    let who = user.who.map_or_else(|| "logged in".to_owned(), |who| format!("you are `{who}`"));
+    let end = user.expires.and_then(|end| chrono::DateTime::from_timestamp(end.cast_signed(), 0));
+    let until = end.map_or_else(String::new, |end| {
+        format!(" until {}", end.with_timezone(&chrono::Local).format("%Y-%m-%d %H:%M:%S"))
+    });
+    let then = if user.renewable { ", and renewed as long as the provider agrees" } else { "" };
+    println!("{who} at `{}`{until}{then}", user.provider);
     Ok(ExitCode::SUCCESS)
 }
 

@@ -20,6 +20,7 @@ use super::history::History;
 use super::ipc::{self, Reply, Request};
 use super::link::{Link, Reach};
 use super::locale::Locales;
+use super::login::Bearer;
 use super::memory::Memory;
 use super::report::Finding;
 use super::settings::Settings;
@@ -106,8 +107,9 @@ impl Daemon {
         std::fs::create_dir_all(&home.cache_dir)?;
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let index = FileIndex::new(INDEX_MAX, scan_facts);
+        let bearer = Bearer::new(settings.dist.auth.as_ref(), settings.login_dir.as_deref());
         Ok(Self {
-            link: Link::new(settings.dist.clone(), random_id()?),
+            link: Link::new(settings.dist.clone(), random_id()?, bearer),
             uploads: Arc::default(),
             stats: Arc::default(),
             toolchains: Toolchains::new(index.clone(), crate::toolchain::Settings::default()),

@@ -6,18 +6,23 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Mutex as AsyncMutex;
 
-use super::settings::{Auth, Dist};
+use super::login::Bearer;
+use super::settings::Dist;
 use crate::job::wire::HelloReply;
 use crate::job::{ClientId, LocalReason};
 use crate::queue::blobs::NatsBlobs;
 use crate::queue::submit::Farm;
-use crate::queue::{Connection, Login, Patience, QueueError, Secret, subjects};
+use crate::queue::{Connection, Login, Password, Patience, QueueError, Secret, subjects};
 use crate::store::{Blobs, Limits, open_backend};
 
 /// First rest after a failure.
 const REST_MIN: Duration = Duration::from_secs(1);
 /// Longest rest; it doubles with each failure in a row.
 const REST_MAX: Duration = Duration::from_secs(15);
+
+/// How long a connection may be away before the farm is. The server ends a connection with its
+/// token, and it is back at once with a fresh one.
+const BLINK: Duration = Duration::from_millis(250);
 
 /// The farm, as long as the link stands.
 #[derive(Clone)]
@@ -26,6 +31,12 @@ pub struct Reach {
     pub farm: Farm,
     /// Its space in the blob store.
     pub blobs: Blobs,
+}
+
+/// A reach, and the token that opened it.
+struct Standing {
+    reach: Reach,
+    token: Secret,
 }
 
 /// Why and until when nothing is tried.
@@ -40,14 +51,15 @@ struct Rest {
 pub struct Link {
     dist: Dist,
     id: ClientId,
-    reach: AsyncMutex<Option<Reach>>,
+    bearer: Bearer,
+    reach: AsyncMutex<Option<Standing>>,
     rest: Mutex<Option<Rest>>,
 }
 
 impl Link {
-    /// A link that is not connected yet.
-    pub fn new(dist: Dist, id: ClientId) -> Self {
-        Self { dist, id, reach: AsyncMutex::default(), rest: Mutex::default() }
+    /// A link that is not connected yet, of a client that shows `bearer`.
+    pub fn new(dist: Dist, id: ClientId, bearer: Bearer) -> Self {
+        Self { dist, id, bearer, reach: AsyncMutex::default(), rest: Mutex::default() }
     }
 
     /// Whether trying makes sense now; cheap, to be asked before any work is done for the farm.
@@ -67,26 +79,28 @@ impl Link {
     /// The farm; connects when there is no connection yet.
     ///
     /// # Errors
-    /// [`LocalReason::NoServer`], [`LocalReason::NoScheduler`] or [`LocalReason::Refused`]; the link
-    /// rests then.
+    /// [`LocalReason::NotLoggedIn`], [`LocalReason::NoServer`], [`LocalReason::NoScheduler`] or
+    /// [`LocalReason::Refused`]; the link rests then.
     pub async fn reach(&self) -> Result<Reach, LocalReason> {
         self.check()?;
         let mut reach = self.reach.lock().await;
         // Whoever held the lock may just have failed.
         self.check()?;
+        let token = self.token().await.map_err(|reason| self.pause(reason))?;
         match &*reach {
-            Some(standing) if standing.farm.is_up() => return Ok(standing.clone()),
-            Some(_) => {
+            Some(standing) if !standing.reach.farm.is_up_within(BLINK).await => {
                 // Compiles under way keep theirs and wait for it; the next attempt starts afresh,
                 // with a farm that may have other addresses or secrets.
                 *reach = None;
                 return Err(self.pause(LocalReason::NoServer("connection is lost".into())));
             }
-            None => {}
+            Some(standing) if standing.token == token => return Ok(standing.reach.clone()),
+            // A connection ends with its token: a fresh one takes over before that.
+            Some(_) | None => {}
         }
         match self.connect().await {
             Ok(fresh) => {
-                *reach = Some(fresh.clone());
+                *reach = Some(Standing { reach: fresh.clone(), token });
                 Ok(fresh)
             }
             Err(reason) => Err(self.pause(reason)),
@@ -111,6 +125,11 @@ impl Link {
     /// The farm did what it should: the next failure starts with a short rest again.
     pub fn worked(&self) {
         *self.lock_rest() = None;
+    }
+
+    async fn token(&self) -> Result<Secret, LocalReason> {
+        let token = self.bearer.current().await;
+        token.map_err(|error| LocalReason::NotLoggedIn(error.on_one_line()))
     }
 
     async fn connect(&self) -> Result<Reach, LocalReason> {
@@ -141,10 +160,11 @@ impl Link {
 
     fn login(&self) -> Result<Login, LocalReason> {
         let url = self.dist.scheduler_url.clone().ok_or(LocalReason::Disabled)?;
-        let password = match &self.dist.auth {
-            Some(Auth::Token { token }) => token.clone(),
-            None => Secret::new(""),
-        };
+        let bearer = self.bearer.clone();
+        let password = Password::asked(move || {
+            let bearer = bearer.clone();
+            async move { bearer.current().await.map_err(|error| error.on_one_line()) }
+        });
         let user = self.id.as_str().to_owned();
         let tls = self.dist.tls.clone();
         Ok(Login { url, tls, inbox: subjects::inbox(&user), user, password })

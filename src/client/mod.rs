@@ -5,7 +5,7 @@
 //! goes wrong on the way leads to a local compile with a [`crate::job::LocalReason`].
 //!
 //! Reading order: [`wrapper`], [`view`], [`ipc`], [`compile`] (the story), [`inputs`] (with `memory` and `folders`), [`upload`],
-//! [`remote`], [`locale`], [`outputs`], [`slots`], [`daemon`], [`link`], [`stats`], [`history`], [`settings`].
+//! [`remote`], [`locale`], [`outputs`], [`slots`], [`daemon`], [`link`], [`login`] (who we are), [`stats`], [`history`], [`settings`].
 
 pub mod compile;
 pub mod daemon;
@@ -15,6 +15,7 @@ pub mod inputs;
 pub mod ipc;
 pub mod link;
 pub mod locale;
+pub mod login;
 mod memory;
 pub mod outputs;
 pub mod remote;

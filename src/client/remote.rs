@@ -105,6 +105,7 @@ pub async fn run(
         patience,
         begun: Instant::now(),
         heard: Instant::now(),
+        away: None,
         started: false,
         following: reach.farm.follow(id),
     };
@@ -182,6 +183,8 @@ struct Wait<'a> {
     patience: Patience,
     begun: Instant,
     heard: Instant,
+    /// When the connection was first seen away.
+    away: Option<Instant>,
     started: bool,
     following: Following,
 }
@@ -295,9 +298,11 @@ impl Wait<'_> {
         }
     }
 
-    fn check_patience(&self) -> Result<(), LocalReason> {
+    fn check_patience(&mut self) -> Result<(), LocalReason> {
         let silence = self.heard.elapsed();
-        if !self.reach.farm.is_up() && silence > RECONNECT_WAIT {
+        let is_away = !self.reach.farm.is_up();
+        self.away = is_away.then(|| self.away.unwrap_or_else(Instant::now));
+        if self.away.is_some_and(|away| away.elapsed() > RECONNECT_WAIT) {
             Err(LocalReason::NoServer("connection was lost during the compile".into()))
         } else if self.started && silence > LOST_AFTER {
             Err(LocalReason::WorkerLost)

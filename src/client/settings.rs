@@ -16,6 +16,8 @@ pub struct Settings {
     pub dist: Dist,
     /// Where the daemon keeps its files; the user's cache folder when absent.
     pub cache_dir: Option<PathBuf>,
+    /// Where the tokens of logins are kept; the user's state folder when absent.
+    pub login_dir: Option<PathBuf>,
     /// The daemon leaves after so many seconds without a compile; 0 means never.
     pub idle_timeout_seconds: Option<u64>,
     /// Local compiles at once on this machine, all users together; the number of cores when absent.
@@ -55,6 +57,80 @@ pub enum Auth {
         /// The token.
         token: Secret,
     },
+    /// A token that somebody else keeps fresh in a file, as CI systems do.
+    TokenFile {
+        /// The file; read at each connect.
+        token_file: PathBuf,
+    },
+    /// A login through a browser on this machine: authorization code grant with PKCE (RFC 7636).
+    Oauth2CodeGrantPkce(OauthClient),
+    /// A login through a browser on any machine: device authorization grant (RFC 8628).
+    Oauth2DeviceAuthorizationGrant(OauthClient),
+    /// The seed's preset: Mozilla's provider.
+    Mozilla,
+}
+
+/// A client that is registered at an OAuth 2 or OpenID provider, without a secret (public).
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+pub struct OauthClient {
+    /// The client's id at the provider.
+    pub client_id: String,
+    /// The provider; the addresses that are not given here are asked for there.
+    pub issuer: Option<String>,
+    /// Where the user logs in. A query is kept and goes over ours (`audience=…`, `scope=…`).
+    pub auth_url: Option<String>,
+    /// Where codes become tokens, and tokens are renewed.
+    pub token_url: Option<String>,
+    /// Where devices get their codes.
+    pub device_auth_url: Option<String>,
+    /// What is asked for, words separated by spaces.
+    #[serde(default = "openid")]
+    pub scope: String,
+    /// Which token the farm is shown.
+    #[serde(default)]
+    pub bearer: BearerKind,
+    /// Where the browser comes back to on this machine, several separated by commas, the first
+    /// free one is taken; without a port any.
+    #[serde(default = "any_port")]
+    pub redirect_uri: String,
+}
+
+/// Which of the provider's tokens the farm is shown.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+pub enum BearerKind {
+    /// The access token: made for a farm, where the provider writes it as a JWT.
+    #[default]
+    AccessToken,
+    /// The ID token, whose audience is the client id.
+    IdToken,
+}
+
+fn openid() -> String {
+    "openid".into()
+}
+
+fn any_port() -> String {
+    "http://127.0.0.1/redirect".into()
+}
+
+impl OauthClient {
+    /// Mozilla's provider, with the ports that are registered there for sccache.
+    pub fn mozilla() -> Self {
+        let url = |path: &str| Some(format!("https://auth.mozilla.auth0.com/{path}"));
+        let redirects = [12_731, 32_492, 56_909].map(|p| format!("http://localhost:{p}/redirect"));
+        Self {
+            client_id: "F1VVD6nRTckSVrviMRaOdLBWIk1AvHYo".into(),
+            issuer: None,
+            auth_url: url("authorize?audience=sccache"),
+            token_url: url("oauth/token"),
+            device_auth_url: None,
+            scope: "openid profile".into(),
+            bearer: BearerKind::AccessToken,
+            redirect_uri: redirects.join(","),
+        }
+    }
 }
 
 impl Settings {

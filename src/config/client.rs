@@ -18,12 +18,22 @@ pub(super) const CLIENT: Overrides = &[
         "dist.tls.allow_plaintext_over_network",
         Kind::Switch,
     ),
+    ("JETCC_DIST_AUTH_TOKEN_FILE", "dist.auth.token_file", Kind::Text),
+    ("JETCC_DIST_AUTH_CLIENT_ID", "dist.auth.client_id", Kind::Text),
+    ("JETCC_DIST_AUTH_ISSUER", "dist.auth.issuer", Kind::Text),
+    ("JETCC_DIST_AUTH_AUTH_URL", "dist.auth.auth_url", Kind::Text),
+    ("JETCC_DIST_AUTH_TOKEN_URL", "dist.auth.token_url", Kind::Text),
+    ("JETCC_DIST_AUTH_DEVICE_AUTH_URL", "dist.auth.device_auth_url", Kind::Text),
+    ("JETCC_DIST_AUTH_SCOPE", "dist.auth.scope", Kind::Text),
+    ("JETCC_DIST_AUTH_BEARER", "dist.auth.bearer", Kind::Text),
+    ("JETCC_DIST_AUTH_REDIRECT_URI", "dist.auth.redirect_uri", Kind::Text),
     ("JETCC_DIST_STORE_URL", "dist.store.url", Kind::Text),
     ("JETCC_DIST_TRUST_REMOTE_FAILURES", "dist.trust_remote_failures", Kind::Switch),
     ("JETCC_DIST_QUEUE_WAIT_SECONDS_MAX", "dist.queue_wait_seconds_max", Kind::Number),
     ("JETCC_DIST_JOB_SECONDS_MAX", "dist.job_seconds_max", Kind::Number),
     ("JETCC_DIST_TOOLCHAIN_WAIT_SECONDS_MAX", "dist.toolchain_wait_seconds_max", Kind::Number),
     ("JETCC_CACHE_DIR", "cache_dir", Kind::Text),
+    ("JETCC_LOGIN_DIR", "login_dir", Kind::Text),
     ("JETCC_IDLE_TIMEOUT", "idle_timeout_seconds", Kind::Number),
     ("JETCC_LOCAL_SLOTS", "local_slots", Kind::Number),
 ];
@@ -38,5 +48,7 @@ pub fn client(environment: &Environment) -> Result<Settings, ConfigError> {
     let path = path.unwrap_or_else(|| "(environment)".into());
     let mut settings: Settings = deserialize(overlay(table, CLIENT, environment)?, &path)?;
     settings.dist.tls = tls(settings.dist.tls, &path)?;
+    let usual = || environment.state_home().map(|state| state.join("jetcc/logins"));
+    settings.login_dir = settings.login_dir.or_else(usual);
     Ok(settings)
 }

@@ -48,6 +48,22 @@ impl Environment {
             .unwrap_or_else(|| "/tmp".into())
     }
 
+    /// `$XDG_STATE_HOME`, else `~/.local/state`; nothing for users without a home.
+    pub fn state_home(&self) -> Option<PathBuf> {
+        self.folder("XDG_STATE_HOME")
+            .or_else(|| self.folder("HOME").map(|home| home.join(".local/state")))
+    }
+
+    /// How to open a page in this user's browser: `$BROWSER`, else `xdg-open` where there is a
+    /// screen.
+    pub fn browser(&self) -> Option<String> {
+        let set = |name: &str| self.text(name).filter(|value| !value.is_empty());
+        set("BROWSER").or_else(|| {
+            set("DISPLAY").or_else(|| set("WAYLAND_DISPLAY"))?;
+            self.find_program("xdg-open").map(|program| program.display().to_string())
+        })
+    }
+
     /// Log filter and log file: `JETCC_LOG`, `JETCC_ERROR_LOG`.
     pub fn log(&self, default: &str) -> (String, Option<PathBuf>) {
         let filter = self.text("JETCC_LOG").unwrap_or_else(|| default.to_owned());
@@ -62,5 +78,11 @@ impl Environment {
                 .or_else(|| self.folder("HOME").map(|home| home.join(".config")))?;
             Some(config.join("jetcc/config.toml")).filter(|file| file.exists())
         })
+    }
+}
+
+impl From<BTreeMap<OsString, OsString>> for Environment {
+    fn from(variables: BTreeMap<OsString, OsString>) -> Self {
+        Self(variables)
     }
 }

@@ -63,6 +63,8 @@ pub enum LocalReason {
     NoScheduler,
     /// The scheduler refused the request; its words.
     Refused(String),
+    /// There is no token to show the farm; why.
+    NotLoggedIn(String),
     /// No worker serves this pool.
     NoWorker,
     /// The tenant has used up what it may; which limit.
@@ -120,6 +122,7 @@ impl LocalReason {
             Self::NoServer(_) => "no-server",
             Self::NoScheduler => "no-scheduler",
             Self::Refused(_) => "refused",
+            Self::NotLoggedIn(_) => "not-logged-in",
             Self::NoWorker => "no-worker",
             Self::OverQuota(_) => "over-quota",
             Self::QueueTooLong(_) => "queue-too-long",
@@ -158,6 +161,7 @@ impl LocalReason {
             | Self::NoServer(text)
             | Self::Refused(text)
             | Self::OverQuota(text)
+            | Self::NotLoggedIn(text)
             | Self::WorkerTrouble(text)
             | Self::Store(text)
             | Self::UnexpectedOutput(text)
@@ -176,6 +180,7 @@ impl LocalReason {
                 | Self::NoServer(_)
                 | Self::NoScheduler
                 | Self::Refused(_)
+                | Self::NotLoggedIn(_)
                 | Self::NoWorker
                 | Self::OverQuota(_)
                 | Self::QueueTooLong(_)

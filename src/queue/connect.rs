@@ -4,10 +4,14 @@ use std::error::Error;
 use std::fmt;
 use std::io;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::connection::State;
-use async_nats::{Client, ConnectError, ConnectErrorKind, ConnectOptions, Event, ServerAddr};
+use async_nats::{
+    AuthError, Client, ConnectError, ConnectErrorKind, ConnectOptions, Event, ServerAddr,
+};
+use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
@@ -18,6 +22,9 @@ use super::tls::{self, TlsSettings};
 const SERVER_MIN: (i64, i64, i64) = (2, 10, 0);
 /// Longest wait before the next try to reconnect; the default doubles up to 4 s.
 const RECONNECT_DELAY_MAX: Duration = Duration::from_millis(250);
+/// Tries to reconnect before a connection that the caller can do without is given up: a minute of
+/// [`RECONNECT_DELAY_MAX`]. Else a token that has ended would knock for ever.
+const RECONNECTS_MAX: usize = 240;
 /// How long the first connection may take. Shorter than the server's own patience with a scheduler
 /// that does not answer, which would look like a wrong token.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -47,6 +54,46 @@ impl fmt::Debug for Secret {
     }
 }
 
+/// What shows the server who connects.
+#[derive(Clone)]
+pub enum Password {
+    /// Always the same.
+    Fixed(Secret),
+    /// Asked for at each connect: a token may end before the connection does. `Err` says why there
+    /// is none.
+    Asked(Arc<dyn Fn() -> BoxFuture<'static, Result<Secret, String>> + Send + Sync>),
+}
+
+impl Password {
+    /// A password that `ask` gives at each connect; it must not take longer than a connect may.
+    pub fn asked<F>(ask: impl Fn() -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = Result<Secret, String>> + Send + 'static,
+    {
+        Self::Asked(Arc::new(move || Box::pin(ask())))
+    }
+
+    async fn now(self) -> Result<Secret, String> {
+        match self {
+            Self::Fixed(secret) => Ok(secret),
+            // The library wants a future that threads can share.
+            Self::Asked(ask) => tokio::spawn(ask()).await.map_err(|error| error.to_string())?,
+        }
+    }
+}
+
+impl From<Secret> for Password {
+    fn from(secret: Secret) -> Self {
+        Self::Fixed(secret)
+    }
+}
+
+impl fmt::Debug for Password {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Password(..)")
+    }
+}
+
 /// Where to connect and as whom.
 #[derive(Clone, Debug)]
 pub struct Login {
@@ -57,7 +104,7 @@ pub struct Login {
     /// NATS user: a client or worker id, or a fixed role.
     pub user: String,
     /// Its password, token or JWT.
-    pub password: Secret,
+    pub password: Password,
     /// Prefix of reply subjects: permissions allow no other.
     pub inbox: String,
 }
@@ -182,7 +229,7 @@ impl Connection {
     pub async fn open(login: &Login, name: &str, patience: Patience) -> Result<Self, QueueError> {
         let (sender, connects) = watch::channel(0_u64);
         loop {
-            match attempt(login, name, sender.clone()).await {
+            match attempt(login, name, patience, sender.clone()).await {
                 Ok(client) => return Self::checked(client, connects),
                 Err(error) if patience == Patience::Endless && !error.is_of_settings() => {
                     tracing::warn!(url = login.url, %error, "no connection to nats, trying again");
@@ -234,10 +281,15 @@ impl Connection {
 async fn attempt(
     login: &Login,
     name: &str,
+    patience: Patience,
     connects: watch::Sender<u64>,
 ) -> Result<Client, QueueError> {
     let servers = tls::servers(&login.url, &login.tls).await?;
-    match options(login, name, connects).connect(servers.as_slice()).await {
+    let mut options = options(login, name, connects);
+    if patience == Patience::None {
+        options = options.max_reconnects(RECONNECTS_MAX);
+    }
+    match options.connect(servers.as_slice()).await {
         Ok(client) => Ok(client),
         Err(error) => Err(refusal(login, &servers, &error).await),
     }
@@ -282,24 +334,22 @@ async fn listens(servers: &[ServerAddr]) -> bool {
 }
 
 fn options(login: &Login, name: &str, connects: watch::Sender<u64>) -> ConnectOptions {
-    let options = ConnectOptions::with_user_and_password(
-        login.user.clone(),
-        login.password.reveal().to_owned(),
-    )
-    .name(format!("jetcc {name} {}", login.user))
-    .custom_inbox_prefix(&login.inbox)
-    .connection_timeout(CONNECT_TIMEOUT)
-    .request_timeout(Some(REQUEST_TIMEOUT))
-    .ping_interval(Duration::from_secs(10))
-    // Servers that other servers name have not been checked.
-    .ignore_discovered_servers()
-    .reconnect_delay_callback(|attempts| {
-        RECONNECT_DELAY_MAX.min(Duration::from_millis(20 * attempts as u64))
-    })
-    .event_callback(move |event| {
-        let connects = connects.clone();
-        async move { follow_event(&event, &connects) }
-    });
+    let (user, password) = (login.user.clone(), login.password.clone());
+    let options = ConnectOptions::with_auth_callback(move |_| show(user.clone(), password.clone()))
+        .name(format!("jetcc {name} {}", login.user))
+        .custom_inbox_prefix(&login.inbox)
+        .connection_timeout(CONNECT_TIMEOUT)
+        .request_timeout(Some(REQUEST_TIMEOUT))
+        .ping_interval(Duration::from_secs(10))
+        // Servers that other servers name have not been checked.
+        .ignore_discovered_servers()
+        .reconnect_delay_callback(|attempts| {
+            RECONNECT_DELAY_MAX.min(Duration::from_millis(20 * attempts as u64))
+        })
+        .event_callback(move |event| {
+            let connects = connects.clone();
+            async move { follow_event(&event, &connects) }
+        });
     with_certificates(options, &login.tls)
 }
 
@@ -313,6 +363,14 @@ fn with_certificates(mut options: ConnectOptions, tls: &TlsSettings) -> ConnectO
         options = options.add_client_certificate(certificate.clone(), key.clone());
     }
     options
+}
+
+/// What the server is shown, at the first connect and at each that follows.
+async fn show(user: String, password: Password) -> Result<async_nats::Auth, AuthError> {
+    let mut shown = async_nats::Auth::new();
+    shown.password = Some(password.now().await.map_err(AuthError::new)?.reveal().to_owned());
+    shown.username = Some(user);
+    Ok(shown)
 }
 
 fn follow_event(event: &Event, connects: &watch::Sender<u64>) {

@@ -24,5 +24,5 @@ pub mod submit;
 pub mod system;
 pub mod tls;
 
-pub use connect::{Connection, Login, Patience, QueueError, Secret};
+pub use connect::{Connection, Login, Password, Patience, QueueError, Secret};
 pub use tls::TlsSettings;

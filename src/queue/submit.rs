@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use async_nats::{Message, RequestErrorKind, Subscriber};
 use bytes::Bytes;
@@ -98,6 +99,17 @@ impl Farm {
     /// As [`Farm::submit`].
     pub async fn hello(&self) -> Result<HelloReply, QueueError> {
         self.ask(Question::Hello, Bytes::new()).await
+    }
+
+    /// Whether the connection stands, or stands again within `patience`.
+    pub async fn is_up_within(&self, patience: Duration) -> bool {
+        let mut connects = self.connection.connects();
+        connects.mark_unchanged();
+        if !self.is_up() {
+            // Too late, or the connection was given up: it is not up then.
+            let _ = tokio::time::timeout(patience, connects.changed()).await;
+        }
+        self.is_up()
     }
 
     /// Asks any scheduler to run a job. Asking again with the same job id does no harm.

@@ -103,7 +103,7 @@ fn login(settings: &Settings, user: &str, password: &Secret) -> Login {
         url: settings.nats_url.clone(),
         tls: settings.tls.clone(),
         user: user.to_owned(),
-        password: password.clone(),
+        password: password.clone().into(),
         inbox: inbox(user),
     }
 }

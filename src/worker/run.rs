@@ -64,7 +64,7 @@ pub async fn connect(identity: &Identity) -> Result<Connection, QueueError> {
         url: identity.nats_url.clone(),
         tls: identity.tls.clone(),
         user: user.to_owned(),
-        password: identity.token.clone(),
+        password: identity.token.clone().into(),
         inbox: subjects::inbox(user),
     };
     Connection::open(&login, "worker", Patience::Endless).await

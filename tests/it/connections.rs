@@ -16,7 +16,7 @@ async fn a_connection_is_seen_and_ended() {
         url: farm.nats_url().to_owned(),
         tls: TlsSettings::default(),
         user: SYSTEM_USER.to_owned(),
-        password: jetcc::queue::Secret::new(&farm.setting("secrets", "system_password")),
+        password: jetcc::queue::Secret::new(&farm.setting("secrets", "system_password")).into(),
         inbox: subjects::inbox(SYSTEM_USER),
     };
     let connection = Connection::open(&login, "test", Patience::None).await.unwrap();

@@ -68,7 +68,7 @@ impl Stranger {
             url: farm.nats_url().to_owned(),
             tls: TlsSettings::default(),
             user: name.to_owned(),
-            password: Secret::new(&format!("of {tenant}")),
+            password: Secret::new(&format!("of {tenant}")).into(),
             inbox: subjects::inbox(name),
         };
         let connection = Connection::open(&login, "test", Patience::None).await.unwrap();

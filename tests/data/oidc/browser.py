@@ -36,7 +36,8 @@ class Page(HTMLParser):
 
 def main():
     user, url = sys.argv[1:]
-    browser = urllib.request.build_opener(urllib.request.HTTPCookieProcessor(CookieJar()))
+    cookies = urllib.request.HTTPCookieProcessor(CookieJar())
+    browser = urllib.request.build_opener(cookies, urllib.request.ProxyHandler({}))
     answer = browser.open(url)
     for _ in range(FORMS_MAX):
         text = answer.read().decode()
@@ -46,7 +47,10 @@ def main():
             return
         if "username" in page.fields:
             page.fields |= {"username": user, "password": PASSWORD}
-        answer = browser.open(answer.url, urllib.parse.urlencode(page.fields).encode())
+        form = urllib.parse.urlencode(page.fields).encode()
+        answer = browser.open(
+            urllib.request.Request(answer.url, form, headers={"Referer": answer.url})
+        )
     sys.exit(f"still a form after {FORMS_MAX} of them at {answer.url}")
 
 

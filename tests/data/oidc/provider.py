@@ -4,10 +4,14 @@
 
 Keeps its database and its signing key `key.pem` in FOLDER and makes what is missing, so that a start
 without `key.pem` signs with a new key. Prints `listening at URL` when it serves; URL is the issuer.
-Lifetimes in seconds come from the variables `TOKEN_SECONDS` and `REFRESH_SECONDS`.
+Lifetimes in seconds come from the variables `TOKEN_SECONDS` and `REFRESH_SECONDS`. With `TLS` set it
+speaks https and signs its own certificate, `certificate.pem`.
 """
 
+import datetime
+import ipaddress
 import os
+import ssl
 import sys
 from pathlib import Path
 from socketserver import ThreadingMixIn
@@ -42,6 +46,34 @@ def signing_key(file):
         )
         file.write_bytes(pem)
     return file.read_text()
+
+
+def certify(folder):
+    """A key and a certificate for the loopback; the file of both."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "provider of tests")])
+    now = datetime.datetime.now(datetime.timezone.utc)
+    day = datetime.timedelta(days=1)
+    address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - day)
+        .not_valid_after(now + day)
+        .add_extension(x509.SubjectAlternativeName([address]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    pem = key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+    file = folder / "certificate.pem"
+    file.write_bytes(pem + certificate.public_bytes(serialization.Encoding.PEM))
+    return file
 
 
 def configure(folder, issuer):
@@ -99,6 +131,7 @@ def configure(folder, issuer):
             "REFRESH_TOKEN_GENERATOR": "oauthlib.oauth2.rfc6749.tokens.random_token_generator",
             "SCOPES": {"openid": "Who you are", "profile": "Your name", "groups": "Your groups"},
             "PKCE_REQUIRED": True,
+            "COMPLIANT_BCP_RFC9700_AUTHZ_RESPONSE_ISS": True,
             "ALLOWED_REDIRECT_URI_SCHEMES": ["http"],
             "ACCESS_TOKEN_EXPIRE_SECONDS": int(os.environ.get("TOKEN_SECONDS", "300")),
             "ID_TOKEN_EXPIRE_SECONDS": int(os.environ.get("TOKEN_SECONDS", "300")),
@@ -140,7 +173,13 @@ def main():
     sys.path.insert(0, str(Path(__file__).parent))
     # The port comes first: the issuer is named after it, and everything after the issuer.
     server = make_server("127.0.0.1", port, None, Server, Handler)
-    issuer = f"http://127.0.0.1:{server.server_port}"
+    scheme = "https" if "TLS" in os.environ else "http"
+    issuer = f"{scheme}://127.0.0.1:{server.server_port}"
+    if scheme == "https":
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certify(folder))
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        server.base_environ["HTTPS"] = "on"
     configure(folder, issuer)
 
     import django

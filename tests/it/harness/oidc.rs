@@ -38,7 +38,7 @@ impl Provider {
     }
 
     /// A provider with these variables: `TOKEN_SECONDS` (lifetime of access and ID tokens),
-    /// `REFRESH_SECONDS`.
+    /// `REFRESH_SECONDS`, `TLS` (speaks https).
     pub(crate) async fn start_with(variables: &[(&str, &str)]) -> Self {
         let folder = tempfile::Builder::new().prefix("jetcc-oidc-").tempdir().unwrap();
         let variables = variables.iter().map(|(name, value)| (name.into(), value.into())).collect();
@@ -49,7 +49,7 @@ impl Provider {
         Self { member, folder, issuer }
     }
 
-    /// The issuer: `http://127.0.0.1:PORT`, which every path of the provider begins with.
+    /// The issuer: `http://127.0.0.1:PORT` (`https:` with `TLS`), which every path of the provider begins with.
     pub(crate) fn issuer(&self) -> &str {
         &self.issuer
     }
@@ -79,6 +79,11 @@ impl Provider {
     /// Sends a signal to the provider: `STOP` makes it hang, `CONT` wakes it up.
     pub(crate) fn signal(&self, signal: Signal) {
         self.member.signal(signal);
+    }
+
+    /// With `TLS`: the file of the certificate that it signed itself.
+    pub(crate) fn certificate(&self) -> PathBuf {
+        self.folder.path().join("certificate.pem")
     }
 
     /// A program that opens the URL which it is given and does there what `user` would do.
@@ -123,10 +128,8 @@ impl Provider {
 
     /// Posts a form; status and JSON of the answer.
     pub(crate) async fn post(&self, path: &str, form: &[(&str, &str)]) -> (u16, Value) {
-        // Fails when another test was first, which chose the same.
-        let _ = rustls::crypto::ring::default_provider().install_default();
         let body = Serializer::new(String::new()).extend_pairs(form).finish();
-        let answer = reqwest::Client::new()
+        let answer = http()
             .post(format!("{}{path}", self.issuer))
             .header("content-type", "application/x-www-form-urlencoded")
             .body(body)
@@ -141,6 +144,17 @@ impl Provider {
     pub(crate) fn answered(&self, request: &str) -> usize {
         self.member.count_said(request)
     }
+}
+
+/// The status with which a page is answered.
+pub(crate) async fn visited(page: &str) -> u16 {
+    http().get(page).send().await.unwrap().status().as_u16()
+}
+
+fn http() -> reqwest::Client {
+    // Fails when another test was first, which chose the same.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    reqwest::Client::new()
 }
 
 fn member(folder: &Path, port: Option<u16>, variables: Variables) -> Member {
