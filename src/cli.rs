@@ -101,7 +101,7 @@ pub enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         command: Vec<OsString>,
     },
-    /// Make keys and tokens.
+    /// Make keys and tokens; keep somebody out.
     Auth {
         /// Which.
         #[command(subcommand)]
@@ -117,13 +117,50 @@ pub enum Command {
     Doctor,
 }
 
-/// Keys and tokens.
+/// Somebody in a farm.
+#[derive(Args, Debug)]
+pub struct Who {
+    /// What it is.
+    #[arg(value_parser = crate::job::Party::KINDS)]
+    pub kind: String,
+    /// Its name.
+    pub name: String,
+    /// The scheduler's settings, for its secrets.
+    #[arg(long)]
+    pub config: PathBuf,
+}
+
+/// Who may take part: keys, tokens, and who is kept out.
 #[derive(Debug, Subcommand)]
 pub enum Auth {
     /// Write everything that a new farm needs into a folder.
     Init(Init),
     /// Sign a certificate with the authority that `auth init` has made.
     GenerateCertificate(GenerateCertificate),
+    /// Keep a worker, client, user or tenant out, and end its connections.
+    Deny {
+        /// Whom.
+        #[command(flatten)]
+        who: Who,
+        /// Why, for other operators.
+        #[arg(long)]
+        reason: String,
+        /// Hours until it ends; for ever when absent.
+        #[arg(long)]
+        hours: Option<u32>,
+    },
+    /// Let somebody in again who was denied.
+    Allow {
+        /// Whom.
+        #[command(flatten)]
+        who: Who,
+    },
+    /// List who is denied, by whom and why.
+    Denied {
+        /// The scheduler's settings, for its secrets.
+        #[arg(long)]
+        config: PathBuf,
+    },
     /// Print a key for `server_auth`, or for `client_auth` of type `jwt_hs256`.
     GenerateJwtHs256Key,
     /// Print a token for a client, for `client_auth` of type `jwt_hs256`.

@@ -33,8 +33,10 @@ macro_rules! print {
 
 /// Like std's, with the same difference.
 macro_rules! println {
-    ($($words:tt)*) => { told(writeln!(io::stdout(), $($words)*)) };
+    ($($words:tt)*) => { $crate::tools::told(writeln!(std::io::stdout(), $($words)*)) };
 }
+
+mod denied;
 
 fn told(written: io::Result<()>) {
     if let Err(error) = written
@@ -220,6 +222,9 @@ pub fn auth(what: &Auth) -> anyhow::Result<ExitCode> {
     match what {
         Auth::Init(wish) => println!("{}", farm::init(wish)?),
         Auth::GenerateCertificate(wish) => println!("{}", farm::certificate(wish)?),
+        Auth::Deny { who, reason, hours } => denied::deny(who, reason, *hours)?,
+        Auth::Allow { who } => denied::allow(who)?,
+        Auth::Denied { config } => denied::list(config)?,
         Auth::GenerateJwtHs256Key => println!("{}", setup::random_text(32)?.reveal()),
         Auth::GenerateSharedToken { bits } => {
             let bytes = usize::try_from(bits / 8)?;

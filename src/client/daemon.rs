@@ -441,6 +441,7 @@ impl Daemon {
                         "num_cpus": cores,
                         "in_progress": farm.outstanding,
                         "workers": farm.workers,
+                        "findings": farm.findings,
                     }]})
                 }
             },

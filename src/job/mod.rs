@@ -4,9 +4,10 @@
 //! digests, ids have their alphabet), and equal actions have equal keys on every machine.
 //!
 //! Reading order: [`digest`], [`id`], [`lane`], [`tree`], [`action`], [`outcome`], [`reason`], [`toolchain`],
-//! [`principal`], [`wire`].
+//! [`principal`], [`denial`], [`wire`].
 
 pub mod action;
+pub mod denial;
 pub mod digest;
 pub mod id;
 pub mod lane;
@@ -18,6 +19,7 @@ pub mod tree;
 pub mod wire;
 
 pub use action::{Action, ActionKey, Command, WantedOutput};
+pub use denial::{Denial, DeniedBy, Party};
 pub use digest::Digest;
 pub use id::{ClientId, JobId, Pool, Proof, Space, Tenant, WorkerId};
 pub use lane::Lane;

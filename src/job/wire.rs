@@ -326,6 +326,17 @@ pub struct FarmStatus {
     pub workers: Vec<WorkerState>,
     /// Jobs that wait or run.
     pub outstanding: u32,
+    /// What the answering scheduler found to be wrong.
+    #[serde(default)]
+    pub findings: Findings,
+}
+
+/// What one scheduler found since it started; who is denied is known to all of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Findings {
+    /// Workers, clients, users and tenants that are kept out now.
+    pub denied: u32,
 }
 
 #[cfg(test)]

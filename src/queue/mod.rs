@@ -1,18 +1,19 @@
 //! The only room that knows NATS: connections, subjects, streams, permissions, and the messages'
 //! way between client, scheduler and worker.
 //!
-//! Called by `client` ([`submit`]), `scheduler` ([`serve`], [`holdings`],
-//! [`streams`], [`callout`], [`system`]), `worker`
-//! ([`pull`]) and by `main`, which hands [`blobs`] to the store. Promises: a message
-//! is decoded and bounded before anybody sees it, durable state is in JetStream alone, and
-//! everything is declared again after a reconnect.
+//! Called by `client` ([`submit`]), `scheduler` ([`serve`], [`holdings`], [`streams`], [`callout`],
+//! [`denied`], [`system`]), `worker` ([`pull`]) and by `main`, which hands [`blobs`] to the store.
+//! Promises: a message is decoded and bounded before anybody sees it, durable state is in JetStream
+//! alone, and everything is declared again after a reconnect.
 //!
 //! Reading order: [`connect`], [`tls`], [`subjects`], [`permissions`], [`server_config`],
-//! [`streams`], [`submit`], [`serve`], [`pull`], [`holdings`], [`blobs`], [`callout`], [`system`].
+//! [`streams`], [`submit`], [`serve`], [`pull`], [`holdings`], [`blobs`], [`callout`], [`denied`],
+//! [`system`].
 
 pub mod blobs;
 pub mod callout;
 pub mod connect;
+pub mod denied;
 pub mod holdings;
 pub mod permissions;
 pub mod pull;

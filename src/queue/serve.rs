@@ -262,6 +262,16 @@ impl Desk {
         Ok(WorkerWatch(watch))
     }
 
+    /// Takes a worker out of the registry in its place.
+    ///
+    /// # Errors
+    /// [`QueueError::Refused`] when the server refuses.
+    pub async fn forget_worker(&self, worker: &WorkerId) -> Result<(), QueueError> {
+        let store = self.bucket(subjects::WORKERS).await?;
+        let deleted = store.delete(worker.as_str()).await;
+        deleted.map_err(|error| streams::refused(subjects::WORKERS, &error))
+    }
+
     async fn bucket(&self, name: &str) -> Result<Store, QueueError> {
         self.context.get_key_value(name).await.map_err(|error| streams::refused(name, &error))
     }

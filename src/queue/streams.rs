@@ -58,7 +58,7 @@ pub async fn declare(connection: &Connection) -> Result<(), QueueError> {
         let name = config.name.clone();
         context.create_or_update_stream(config).await.map_err(|error| refused(&name, &error))?;
     }
-    for bucket in [actions(), workers()] {
+    for bucket in [actions(), workers(), denied()] {
         let name = bucket.bucket.clone();
         context.create_or_update_key_value(bucket).await.map_err(|error| refused(&name, &error))?;
     }
@@ -199,6 +199,16 @@ fn workers() -> kv::Config {
         bucket: subjects::WORKERS.into(),
         history: 1,
         max_age: PRESENCE_AGE,
+        storage: StorageType::File,
+        ..kv::Config::default()
+    }
+}
+
+fn denied() -> kv::Config {
+    kv::Config {
+        bucket: subjects::DENIED.into(),
+        history: 1,
+        max_bytes: GIB / 64,
         storage: StorageType::File,
         ..kv::Config::default()
     }

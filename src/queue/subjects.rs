@@ -1,7 +1,9 @@
 //! Every subject, stream, bucket and consumer name. Nothing else in the project spells one.
 
+use data_encoding::HEXLOWER;
+
 use crate::job::wire::BlobClass;
-use crate::job::{ActionKey, ClientId, Digest, JobId, Lane, Pool, Space, Tenant, WorkerId};
+use crate::job::{ActionKey, ClientId, Digest, JobId, Lane, Party, Pool, Space, Tenant, WorkerId};
 
 /// Work queue of jobs.
 pub const JOBS: &str = "JOBS";
@@ -11,6 +13,8 @@ pub const RESULTS: &str = "RESULTS";
 pub const ACTIONS: &str = "actions";
 /// Bucket of live workers.
 pub const WORKERS: &str = "workers";
+/// Bucket of those who are kept out.
+pub const DENIED: &str = "denied";
 /// Advisories of jobs that were given up.
 pub const DEAD: &str = "DEAD";
 /// Durable consumer on [`RESULTS`] that records them.
@@ -211,6 +215,26 @@ pub fn worker_key(worker: &WorkerId) -> String {
     format!("$KV.{WORKERS}.{worker}")
 }
 
+/// Key of somebody who is kept out, in their bucket. Users have names that no key could carry.
+pub fn denied_key(party: &Party) -> String {
+    match party {
+        Party::User(user) => format!("user.{}", HEXLOWER.encode(user.as_str().as_bytes())),
+        other => format!("{}.{}", other.kind(), other.name()),
+    }
+}
+
+/// Reads [`denied_key`] back.
+pub fn parse_denied_key(key: &str) -> Option<Party> {
+    let (kind, name) = key.split_once('.')?;
+    match kind {
+        "user" => {
+            let name = String::from_utf8(HEXLOWER.decode(name.as_bytes()).ok()?).ok()?;
+            Party::read(kind, &name).ok()
+        }
+        _ => Party::read(kind, name).ok(),
+    }
+}
+
 /// Subject of an action's record: each space has records of its own.
 pub fn action_record(space: &Space, action: &ActionKey) -> String {
     format!("$KV.{ACTIONS}.{space}.{}", action.digest())
@@ -358,5 +382,17 @@ mod tests {
         ] {
             assert_eq!(parse_delivery(subject), None, "{subject}");
         }
+    }
+
+    #[test]
+    fn everybody_who_is_kept_out_has_a_key() {
+        for (kind, name) in [("worker", "w-1"), ("user", "a.b *>@ä"), ("tenant", "t")] {
+            let party = Party::read(kind, name).unwrap();
+            let key = denied_key(&party);
+            assert!(!key.contains(['*', '>', ' ']), "{key}");
+            assert_eq!(parse_denied_key(&key), Some(party));
+        }
+        assert_eq!(parse_denied_key("user.zz"), None);
+        assert_eq!(parse_denied_key("host.a"), None);
     }
 }

@@ -5,11 +5,13 @@
 //! action is recorded only with a proof that its worker was given the job, and nobody is turned
 //! away without a word.
 //!
-//! Reading order: [`settings`], [`run`], [`identity`], [`certificates`], [`reception`], [`lanes`],
-//! [`registry`], [`recorder`], [`undertaker`]; [`spaces`] and [`quota`] keep tenants apart, [`meter`]
-//! counts what they send.
+//! Reading order: [`settings`], [`run`], [`identity`], [`certificates`], [`door`], [`deny_list`],
+//! [`reception`], [`lanes`], [`registry`], [`recorder`], [`undertaker`]; [`spaces`] and [`quota`] keep
+//! tenants apart, [`meter`] counts what they send.
 
 pub mod certificates;
+pub mod deny_list;
+pub mod door;
 pub mod identity;
 pub mod lanes;
 pub mod meter;

@@ -6,13 +6,15 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::Notify;
 
+use super::door::Door;
 use super::lanes::{self, Load, Queued, Urgency};
 use super::quota::Quotas;
 use super::registry::Registry;
 use super::settings::Settings;
 use super::spaces::Spaces;
 use crate::job::wire::{
-    self, CacheUse, CallOff, FarmStatus, HelloReply, JobMessage, JobResult, Submit, SubmitReply,
+    self, CacheUse, CallOff, FarmStatus, Findings, HelloReply, JobMessage, JobResult, Submit,
+    SubmitReply,
 };
 use crate::job::{JobId, Principal, Proof, Tenant};
 use crate::queue::serve::{Desk, Request};
@@ -38,6 +40,8 @@ const OVER_HOLDS: Duration = Duration::from_secs(3);
 pub struct Office {
     /// The way to clients, workers and JetStream.
     pub desk: Desk,
+    /// Who is kept out.
+    pub door: Door,
     proof_key: [u8; 32],
     wait_seconds_max: u32,
     /// What each tenant may use.
@@ -56,11 +60,12 @@ pub struct Office {
 
 impl Office {
     /// A scheduler's shared state.
-    pub fn new(desk: Desk, proof_key: [u8; 32], settings: &Settings) -> Self {
+    pub fn new(desk: Desk, door: Door, proof_key: [u8; 32], settings: &Settings) -> Self {
         let quotas = settings.quota.clone();
         Self {
             spaces: Spaces::new(desk.connection().clone(), quotas.clone(), &settings.store),
             desk,
+            door,
             proof_key,
             wait_seconds_max: settings.queue_wait_seconds_max,
             quotas,
@@ -154,7 +159,8 @@ pub async fn answer(office: &Office, request: Request) {
 
 fn status(office: &Office) -> FarmStatus {
     let workers = office.registry().live(Instant::now()).into_iter().cloned().collect();
-    FarmStatus { workers, outstanding: office.load().total() }
+    let findings = Findings { denied: office.door.count() };
+    FarmStatus { workers, outstanding: office.load().total(), findings }
 }
 
 /// Where the client is. Its space is there from now on.

@@ -8,6 +8,7 @@ use futures_util::StreamExt as _;
 use futures_util::stream::BoxStream;
 use tokio::sync::Semaphore;
 
+use super::door::{self, Door};
 use super::identity::{Identity, KeyError, key_bytes};
 use super::reception::{self, Office};
 use super::settings::{FarmSecrets, Settings};
@@ -15,6 +16,7 @@ use super::{certificates, meter, recorder, undertaker};
 use crate::job::Pool;
 use crate::lifecycle::Lifecycle;
 use crate::queue::callout::{Admission, Caller, Callout};
+use crate::queue::denied::Denied;
 use crate::queue::holdings::{Heard, Hold};
 use crate::queue::serve::{Desk, OUTSTANDING_EVERY, Request, Requests, WorkerChange};
 use crate::queue::server_config::{AUTH_USER, SCHEDULER_USER, SYSTEM_USER};
@@ -52,6 +54,15 @@ pub async fn connect(settings: &Settings, secrets: &FarmSecrets) -> Result<Conne
     Connection::open(&login, "scheduler", Patience::Endless).await
 }
 
+/// Connects in the scheduler's place for one errand of its operator.
+///
+/// # Errors
+/// [`QueueError`], an absent server included.
+pub async fn visit(settings: &Settings, secrets: &FarmSecrets) -> Result<Connection, QueueError> {
+    let login = login(settings, SCHEDULER_USER, &secrets.scheduler_password);
+    Connection::open(&login, "operator", Patience::None).await
+}
+
 /// Runs until `lifecycle` stops.
 ///
 /// # Errors
@@ -69,21 +80,25 @@ pub async fn run(
     let auth = Connection::open(&auth, "callout", Patience::Endless).await?;
     let callout = Callout::open(auth.clone(), &secrets.callout_seed).await?;
     let desk = Desk::open(connection).await?;
+    let system = login(&settings, SYSTEM_USER, &secrets.system_password);
+    let system = Connection::open(&system, "system", Patience::Endless).await?;
+    let denied = Denied::open(desk.connection()).await?;
+    let door = Door::open(denied, System::new(system.clone())).await?;
     for pool in &settings.pools {
         streams::declare_pool(desk.connection(), pool).await?;
     }
     let requests = desk.requests().await?;
-    let office = Arc::new(Office::new(desk, proof_key, &settings));
+    let office = Arc::new(Office::new(desk, door, proof_key, &settings));
     let known: HashSet<Pool> = settings.pools.iter().cloned().collect();
     if settings.quota.limit_uploads() {
-        let system = login(&settings, SYSTEM_USER, &secrets.system_password);
-        let system = Connection::open(&system, "meter", Patience::Endless).await?;
         lifecycle.spawn_until_stop(meter::hear(office.clone()));
-        lifecycle.spawn_until_stop(meter::watch(office.clone(), System::new(system)));
+        lifecycle.spawn_until_stop(meter::watch(office.clone(), System::new(system.clone())));
     }
     identity.keep(lifecycle);
     let porter = Porter { identity, settings, office: office.clone() };
     lifecycle.spawn_until_stop(answer_callouts(callout, Arc::new(porter), lifecycle.clone()));
+    lifecycle.spawn_until_stop(door::follow(office.clone()));
+    lifecycle.spawn_until_stop(door::guard(office.clone()));
     lifecycle.spawn_until_stop(follow_workers(office.clone(), known));
     lifecycle.spawn_until_stop(record(office.clone(), blobs));
     lifecycle.spawn_until_stop(bury(office.clone()));
@@ -95,6 +110,7 @@ pub async fn run(
     lifecycle.drain(DRAIN).await;
     office.desk.connection().close().await;
     auth.close().await;
+    system.close().await;
     Ok(())
 }
 
@@ -175,6 +191,7 @@ impl Porter {
         let decision = self.identity.admit(caller).await;
         let decision = decision
             .and_then(|admission| certificates::check(admission, caller, &self.settings))
+            .and_then(|admission| self.office.door.check(admission))
             .map(|admission| meter::restrict(&self.office, admission));
         match &decision {
             Ok(Admission { name, account, by, .. }) => {
@@ -208,6 +225,8 @@ async fn follow_worker(office: &Office, known: &mut HashSet<Pool>, change: Worke
             tracing::info!(%worker, "worker left");
             office.registry().gone(&worker);
         }
+        // Said before its connection was ended.
+        WorkerChange::Said(state) if office.door.denies(&state.worker) => {}
         WorkerChange::Said(state) => {
             if !known.contains(&state.pool) {
                 match streams::declare_pool(office.desk.connection(), &state.pool).await {

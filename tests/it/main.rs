@@ -13,6 +13,7 @@ mod harness;
 mod identity;
 mod projects;
 mod remembered;
+mod revocation;
 mod rights;
 mod store;
 mod tenants;

@@ -14,7 +14,7 @@ async fn a_killed_workers_job_is_finished_by_another() {
     let mut farm = Farm::builder().workers(2).start().await;
     let project = Project::slow(1);
     let compile = project.begin(&farm, SLOW).await;
-    let (first, second) = whoever_compiles(&farm).await;
+    let (first, second) = farm.whoever_compiles("slow.cc").await;
     farm.kill(first).await;
     farm.compiles(second, "slow.cc").await;
     compile.same().await;
@@ -104,14 +104,4 @@ async fn a_job_that_kills_its_workers_is_given_up() {
     assert_eq!(farm.stats().await.local_for("worker-trouble"), 1);
     assert!(farm.explain("slow.cc").await.contains("no worker could finish it"));
     farm.finish().await;
-}
-
-/// The worker that compiles `slow.cc`, and the other one.
-async fn whoever_compiles(farm: &Farm) -> (&'static str, &'static str) {
-    let pair = [("worker-1", "worker-2"), ("worker-2", "worker-1")];
-    until("a worker compiles slow.cc", async || {
-        let compiles = |name| processes::compiling(farm.member(name).id(), "slow.cc").is_some();
-        pair.into_iter().find(|(one, _)| compiles(one))
-    })
-    .await
 }

@@ -14,7 +14,9 @@ use std::time::Duration;
 use jetcc::config::Environment;
 use jetcc::exec::{self, Ended, Finished, Spec};
 use jetcc::job::Pool;
-use jetcc::queue::Secret;
+use jetcc::queue::server_config::SYSTEM_USER;
+use jetcc::queue::system::System;
+use jetcc::queue::{Connection, Login, Patience, Secret, TlsSettings, subjects};
 use jetcc::scheduler::identity;
 use jetcc::setup::{self, Shown, Tls, Transport};
 use rustix::process::{Pid, Signal, kill_process};
@@ -334,6 +336,31 @@ impl Farm {
         let id = self.member(worker).id();
         let what = format!("{worker} compiles {source}");
         until(&what, async || processes::compiling(id, source)).await
+    }
+
+    /// The one of two workers that compiles `source`, and the other.
+    pub(crate) async fn whoever_compiles(&self, source: &str) -> (&'static str, &'static str) {
+        let pair = [("worker-1", "worker-2"), ("worker-2", "worker-1")];
+        until(&format!("a worker compiles {source}"), async || {
+            let compiles = |name| processes::compiling(self.member(name).id(), source).is_some();
+            pair.into_iter().find(|(one, _)| compiles(one))
+        })
+        .await
+    }
+
+    /// Names of all connections to `account`, as the server tells.
+    pub(crate) async fn peers(&self, account: &str) -> Vec<String> {
+        let login = Login {
+            url: self.nats_url().to_owned(),
+            tls: TlsSettings::default(),
+            user: SYSTEM_USER.to_owned(),
+            password: Secret::new(&self.setting("secrets", "system_password")),
+            inbox: subjects::inbox(SYSTEM_USER),
+        };
+        let connection = Connection::open(&login, "test", Patience::None).await.unwrap();
+        let peers = System::new(connection.clone()).peers(account).await.unwrap();
+        connection.close().await;
+        peers.into_iter().map(|peer| peer.name).collect()
     }
 
     /// The client's daemon, if one runs.
