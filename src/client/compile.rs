@@ -18,10 +18,9 @@ use super::outputs;
 use super::remote::{self, Answer, Job, Origin};
 use super::report::{Finding, Laps, Report};
 use crate::compiler::{self, Invocation, Plan, Verdict};
-use crate::job::wire::CacheUse;
-use crate::job::{Action, Command, LocalReason, Outcome, Pool};
-use crate::store::content;
-use crate::store::walk;
+use crate::job::wire::{BlobClass, CacheUse, WrongBlob};
+use crate::job::{Action, ActionKey, Command, LocalReason, Outcome, Pool};
+use crate::store::{StoreError, content, walk};
 use crate::toolchain::resolve::{ResolveError, Resolved};
 
 /// Most bytes of a stream that are replayed.
@@ -106,6 +105,7 @@ async fn story(
     let action = action(&request, &compiler, &plan, environment, &toolchain, &inputs);
     let mut sources = inputs.sources.clone();
     sources.extend(toolchain.sources.iter().map(|(name, source)| (*name, source.clone())));
+    let key = action.key();
     let job = Job {
         action,
         inputs_zstd: inputs.inline_zstd.clone(),
@@ -122,7 +122,10 @@ async fn story(
     if request.diagnostics == Diagnostics::Terminal && answer.outcome.stderr.size() > 0 {
         return Err(LocalReason::Terminal);
     }
-    let streams = streams(&reach.blobs, &answer.outcome).await?;
+    let streams = match streams(&reach.blobs, &answer.outcome).await {
+        Ok(streams) => streams,
+        Err(error) => return Err(report_wrong(daemon, &reach, key, error).await),
+    };
 
     // 6. Write it.
     if let Checked::Success = checked {
@@ -138,7 +141,8 @@ async fn story(
     Ok((reply, answer.finding()))
 }
 
-/// Runs the job and brings its outputs. A known result whose blobs are gone is computed again.
+/// Runs the job and brings its outputs. A known result whose blobs are gone is computed again, and
+/// so is any whose blobs are wrong, once.
 async fn run(
     daemon: &Daemon,
     reach: &Reach,
@@ -153,12 +157,36 @@ async fn run(
         daemon.link.worked();
         match outputs::fetch(&reach.blobs, &answer.outcome.outputs).await {
             Ok(contents) => return Ok((answer, contents)),
-            Err(_) if answer.origin == Origin::Cached && job.cache == CacheUse::ReadWrite => {
+            Err(error) => {
+                let again = answer.origin == Origin::Cached || error.wrong().is_some();
+                let reason = report_wrong(daemon, reach, job.action.key(), error).await;
+                if !again || job.cache != CacheUse::ReadWrite {
+                    return Err(reason);
+                }
                 job.cache = CacheUse::Refresh;
             }
-            Err(reason) => return Err(reason),
         }
     }
+}
+
+/// Counts an output of `action` that has wrong bytes, and has a scheduler look at it: who reads next
+/// shall find the right ones.
+async fn report_wrong(
+    daemon: &Daemon,
+    reach: &Reach,
+    action: ActionKey,
+    error: StoreError,
+) -> LocalReason {
+    if let Some(digest) = error.wrong() {
+        daemon.stats.count_corrupt();
+        let space = reach.blobs.space().clone();
+        let wrong = WrongBlob { space, class: BlobClass::Output, digest, action: Some(action) };
+        match reach.farm.report(&wrong).await {
+            Ok(examined) => tracing::warn!(%digest, ?examined, "output with wrong bytes reported"),
+            Err(error) => tracing::warn!(%digest, %error, "output with wrong bytes not reported"),
+        }
+    }
+    LocalReason::Store(error.to_string())
 }
 
 /// Whether reading and writing in the wrapper's place gives what it would give itself.
@@ -333,10 +361,7 @@ fn action(
 async fn streams(
     blobs: &crate::store::Blobs,
     outcome: &Outcome,
-) -> Result<(Bytes, Bytes), LocalReason> {
-    let open = async |stream| {
-        let bytes = content::unpack(blobs, stream, STREAM_BYTES_MAX).await;
-        bytes.map_err(|error| LocalReason::Store(error.to_string()))
-    };
+) -> Result<(Bytes, Bytes), StoreError> {
+    let open = async |stream| content::unpack(blobs, stream, STREAM_BYTES_MAX).await;
     Ok((open(&outcome.stdout).await?, open(&outcome.stderr).await?))
 }

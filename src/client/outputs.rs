@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 
 use crate::job::{LocalReason, Output, WantedOutput};
-use crate::store::{Blobs, content};
+use crate::store::{Blobs, StoreError, content};
 
 /// Largest file that is written, in bytes.
 const OUTPUT_BYTES_MAX: u64 = 2 << 30;
@@ -57,12 +57,11 @@ fn writable(path: &Path) -> bool {
 /// Bytes of every output, verified against their digests.
 ///
 /// # Errors
-/// [`LocalReason::Store`] when a blob is missing or wrong.
-pub async fn fetch(blobs: &Blobs, outputs: &[Output]) -> Result<Vec<Bytes>, LocalReason> {
+/// Those of [`content::unpack`] when a blob is missing or wrong.
+pub async fn fetch(blobs: &Blobs, outputs: &[Output]) -> Result<Vec<Bytes>, StoreError> {
     let mut contents = Vec::with_capacity(outputs.len());
     for output in outputs {
-        let bytes = content::unpack(blobs, &output.content, OUTPUT_BYTES_MAX).await;
-        contents.push(bytes.map_err(|error| LocalReason::Store(error.to_string()))?);
+        contents.push(content::unpack(blobs, &output.content, OUTPUT_BYTES_MAX).await?);
     }
     Ok(contents)
 }

@@ -24,6 +24,7 @@ struct Counters {
     wall_ms: f64,
     uploaded_bytes: u64,
     uploaded_blobs: u64,
+    corrupt_blobs: u64,
 }
 
 /// The daemon's counters.
@@ -60,6 +61,11 @@ impl Stats {
         let mut counters = self.lock();
         counters.uploaded_blobs += 1;
         counters.uploaded_bytes += bytes;
+    }
+
+    /// Counts an output that had other bytes than its digest says.
+    pub fn count_corrupt(&self) {
+        self.lock().corrupt_blobs += 1;
     }
 
     /// Back to zero.
@@ -104,6 +110,7 @@ impl Stats {
                 "local_reasons": counters.local,
                 "uploaded_bytes": counters.uploaded_bytes,
                 "uploaded_blobs": counters.uploaded_blobs,
+                "corrupt_blobs": counters.corrupt_blobs,
                 "remote_run_ms": counters.remote_ms,
                 "wall_ms": counters.wall_ms,
             },
@@ -150,6 +157,7 @@ pub fn text(json: &Value) -> String {
     row("Successful distributed compiles", &total(&stats["dist_compiles"]));
     row("Failed distributed compiles", &stats["dist_errors"]);
     row("Bytes uploaded", &stats["uploaded_bytes"]);
+    row("Outputs with wrong bytes", &stats["corrupt_blobs"]);
     for (title, key) in [("by worker", "dist_compiles"), ("local, by reason", "local_reasons")] {
         let Some(counts) = stats[key].as_object().filter(|counts| !counts.is_empty()) else {
             continue;

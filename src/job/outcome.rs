@@ -84,6 +84,14 @@ pub struct Outcome {
     pub unexpected: Vec<TreePath>,
 }
 
+impl Outcome {
+    /// Everything that the compile gave: outputs, then both streams.
+    pub fn contents(&self) -> impl Iterator<Item = &Content> {
+        let outputs = self.outputs.iter().map(|output| &output.content);
+        outputs.chain([&self.stdout, &self.stderr])
+    }
+}
+
 /// Milliseconds (fractional) that each step of a job took on the worker.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct StepTimes {

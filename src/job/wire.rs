@@ -164,6 +164,32 @@ pub struct CallOff {
     pub place: u64,
 }
 
+/// Client or worker to scheduler: what is stored under a blob's name is something else.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WrongBlob {
+    /// Whose blob; a client reports on its own space, whatever it says.
+    pub space: Space,
+    /// Which part of the store.
+    pub class: BlobClass,
+    /// The blob's name.
+    pub digest: Digest,
+    /// The action whose known result names it, if one does.
+    pub action: Option<ActionKey>,
+}
+
+/// Scheduler to client: what it found where wrong bytes were reported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Examined {
+    /// The right bytes.
+    Sound,
+    /// Other bytes, which are deleted now.
+    Discarded,
+    /// Nothing.
+    Missing,
+    /// It did not look: the store does not answer, or too many are reported at once.
+    NotExamined,
+}
+
 /// Scheduler to worker, through the queue.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct JobMessage {
@@ -337,6 +363,11 @@ pub struct FarmStatus {
 pub struct Findings {
     /// Workers, clients, users and tenants that are kept out now.
     pub denied: u32,
+    /// Blobs whose bytes were not those of their name; they were deleted and are stored again by
+    /// who has the right ones.
+    pub corrupt_blobs: u64,
+    /// Known results that were withdrawn because their outputs are wrong or gone.
+    pub withdrawn: u64,
 }
 
 #[cfg(test)]

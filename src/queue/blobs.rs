@@ -25,7 +25,7 @@ use serde::Deserialize;
 
 use super::connect::{Connection, QueueError};
 use super::serve::direct_get;
-use super::subjects;
+use super::{streams, subjects};
 use crate::job::wire::BlobClass;
 use crate::job::{Digest, Space};
 
@@ -147,20 +147,40 @@ impl NatsBlobs {
         Ok(headers)
     }
 
+    /// A head that does not lead to its parts gives no bytes at all, which its reader takes for
+    /// what they are: not those of the name.
     async fn get_parts(&self, blob: &Blob, head: &Message) -> Result<Bytes> {
         let Some(parts) = number(head, HEADER_PARTS) else { return Ok(head.payload.clone()) };
         let stored = text(head, HEADER_STORED).unwrap_or_default();
-        if parts > PARTS_MAX || stored.len() != 12 {
-            return Err(generic(format!("head of blob `{}` is malformed", blob.digest)));
-        }
+        let size = number(head, HEADER_SIZE).and_then(|size| usize::try_from(size).ok());
+        let (Some(size), true) = (size, parts <= PARTS_MAX && is_plain(&stored)) else {
+            return Ok(Bytes::new());
+        };
         let mut parts = stream::iter(1..=parts)
             .map(|part| self.message(blob, blob.part(&stored, part)))
             .buffered(PARTS_AT_ONCE);
         let mut bytes = BytesMut::new();
-        while let Some(part) = parts.try_next().await? {
-            bytes.extend_from_slice(&part.payload);
+        while let Some(part) = parts.next().await {
+            match part {
+                Ok(part) if bytes.len() + part.payload.len() <= size => {
+                    bytes.extend_from_slice(&part.payload);
+                }
+                Ok(_) | Err(Error::NotFound { .. }) => return Ok(Bytes::new()),
+                Err(error) => return Err(error),
+            }
         }
         Ok(bytes.freeze())
+    }
+
+    /// Deletes a blob: a right that schedulers alone have.
+    async fn purge(&self, location: Path) -> Result<Path> {
+        let Blob { space, class, digest } = parse(&location)?;
+        let stream = streams::context(&self.connection)
+            .get_stream_no_info(subjects::blob_stream(class, &space))
+            .await
+            .map_err(|error| generic(error.to_string()))?;
+        let purged = stream.purge().filter(subjects::blob_messages(class, &space, digest)).await;
+        purged.map(|_| location).map_err(|error| generic(error.to_string()))
     }
 
     async fn message(&self, blob: &Blob, subject: String) -> Result<Message> {
@@ -178,6 +198,11 @@ impl NatsBlobs {
 
 fn text(message: &Message, header: &str) -> Option<String> {
     message.headers.as_ref()?.get(header).map(|value| value.as_str().to_owned())
+}
+
+/// Whether `stored` can be part of a subject, as [`Digest::short`] is.
+fn is_plain(stored: &str) -> bool {
+    stored.len() == 12 && stored.bytes().all(|b| b.is_ascii_hexdigit())
 }
 
 fn number(message: &Message, header: &str) -> Option<u64> {
@@ -282,7 +307,12 @@ impl ObjectStore for NatsBlobs {
         &self,
         locations: BoxStream<'static, Result<Path>>,
     ) -> BoxStream<'static, Result<Path>> {
-        locations.map(|_| Err(unsupported("deleted by their users"))).boxed()
+        let blobs = self.clone();
+        let purge = move |location| {
+            let blobs = blobs.clone();
+            async move { blobs.purge(location).await }
+        };
+        locations.and_then(purge).boxed()
     }
 
     fn list(&self, _: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {

@@ -7,8 +7,8 @@
 //! alone, and everything is declared again after a reconnect.
 //!
 //! Reading order: [`connect`], [`tls`], [`subjects`], [`permissions`], [`server_config`],
-//! [`streams`], [`submit`], [`serve`], [`pull`], [`holdings`], [`blobs`], [`callout`], [`denied`],
-//! [`system`].
+//! [`streams`], [`submit`], [`serve`], [`pull`], [`holdings`], [`reports`], [`withdraw`], [`blobs`],
+//! [`callout`], [`denied`], [`system`].
 
 pub mod blobs;
 pub mod callout;
@@ -17,6 +17,7 @@ pub mod denied;
 pub mod holdings;
 pub mod permissions;
 pub mod pull;
+pub mod reports;
 pub mod serve;
 pub mod server_config;
 pub mod streams;
@@ -24,6 +25,7 @@ pub mod subjects;
 pub mod submit;
 pub mod system;
 pub mod tls;
+mod withdraw;
 
 pub use connect::{Connection, Login, Password, Patience, QueueError, Secret};
 pub use tls::TlsSettings;

@@ -85,8 +85,12 @@ pub(super) fn worker_services() -> Vec<String> {
 
 /// Rights of a worker that serves `pools`.
 pub fn worker(id: &WorkerId, pools: &[Pool]) -> Permissions {
-    let mut publish =
-        vec![subjects::PROGRESS_OF_ALL.to_owned(), subjects::worker_key(id), subjects::holding(id)];
+    let mut publish = vec![
+        subjects::PROGRESS_OF_ALL.to_owned(),
+        subjects::worker_key(id),
+        subjects::holding(id),
+        subjects::worker_report(id),
+    ];
     publish.extend(worker_services());
     for pool in pools {
         for lane in Lane::ALL {

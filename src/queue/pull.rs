@@ -16,7 +16,9 @@ use tokio::time::Instant;
 use super::connect::{Connection, QueueError};
 use super::streams;
 use super::subjects::{self, Order};
-use crate::job::wire::{self, HoldWord, Holding, JobMessage, JobResult, Progress, WorkerState};
+use crate::job::wire::{
+    self, HoldWord, Holding, JobMessage, JobResult, Progress, WorkerState, WrongBlob,
+};
 use crate::job::{JobId, Lane, Pool, Proof, WorkerId};
 
 /// How long a parked pull waits on the server.
@@ -374,6 +376,14 @@ impl Voice {
         let sent = context.publish(subject.clone(), wire::encode(result)).await;
         let acked = sent.map_err(|error| streams::refused(&subject, &error))?.await;
         acked.map(drop).map_err(|error| streams::refused(&subject, &error))
+    }
+
+    /// Asks a scheduler to look at a blob that has wrong bytes; a lost word does no harm.
+    pub async fn report(&self, wrong: &WrongBlob) {
+        let subject = subjects::worker_report(&self.worker);
+        if let Err(error) = self.connection.client().publish(subject, wire::encode(wrong)).await {
+            tracing::debug!(%error, "report was not sent");
+        }
     }
 
     /// Renews this worker's entry in the registry.

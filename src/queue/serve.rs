@@ -66,19 +66,23 @@ impl Requests {
 impl Request {
     fn of(message: Message) -> Option<Self> {
         let (client, question) = subjects::parse_request(&message.subject)?;
-        let info = message.headers.as_ref().and_then(|headers| headers.get(REQUEST_INFO))?;
-        let info: RequestInfo = serde_json::from_str(info.as_str()).ok()?;
-        match info.user.as_deref().map(str::parse::<Principal>) {
-            Some(Ok(from)) if from.client == client => {
+        let user = asker(&message)?;
+        match user.parse::<Principal>() {
+            Ok(from) if from.client == client => {
                 Some(Self { from, question, payload: message.payload, reply: message.reply })
             }
             _ => {
-                let user = info.user;
-                tracing::warn!(%client, ?user, "request under another client's name dropped");
+                tracing::warn!(%client, user, "request under another client's name dropped");
                 None
             }
         }
     }
+}
+
+/// Who the server says sent a request across accounts: the name under which it was admitted.
+pub(super) fn asker(message: &Message) -> Option<String> {
+    let info = message.headers.as_ref()?.get(REQUEST_INFO)?;
+    serde_json::from_str::<RequestInfo>(info.as_str()).ok()?.user
 }
 
 impl Desk {

@@ -155,6 +155,7 @@ enum Kind {
 fn shares() -> Vec<Share> {
     let mut shares = Shares::default();
     shares.add(FARM_ACCOUNT, CLIENT_ACCOUNT, Kind::SignedService, subjects::CLIENT_REQUESTS);
+    shares.add(FARM_ACCOUNT, WORKER_ACCOUNT, Kind::SignedService, subjects::WORKER_REPORTS);
     shares.add(FARM_ACCOUNT, WORKER_ACCOUNT, Kind::Pulls, &subjects::pull("*"));
     let blobs = [client_blob_writes(Spaces::Every), client_blob_reads(Spaces::Every)];
     for service in blobs.into_iter().flatten() {

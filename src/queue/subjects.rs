@@ -29,6 +29,8 @@ pub const AUTH_CALLOUT: &str = "$SYS.REQ.USER.AUTH";
 pub const SYSTEM_PING_CONNECTIONS: &str = "$SYS.REQ.SERVER.PING.CONNZ";
 /// Everything that clients ask of schedulers.
 pub const CLIENT_REQUESTS: &str = "farm.c.*.*";
+/// Everything that workers report to schedulers.
+pub const WORKER_REPORTS: &str = "farm.w.*.wrong";
 /// Every result.
 pub const RESULTS_OF_ALL: &str = "results.*.*";
 /// Every worker's report.
@@ -53,15 +55,18 @@ pub enum Question {
     Cancel,
     /// Who is there?
     Status,
+    /// Look at a blob that has wrong bytes.
+    Wrong,
 }
 
 impl Question {
-    const ALL: [(Self, &'static str); 5] = [
+    const ALL: [(Self, &'static str); 6] = [
         (Self::Hello, "hello"),
         (Self::Submit, "submit"),
         (Self::Result, "result"),
         (Self::Cancel, "cancel"),
         (Self::Status, "status"),
+        (Self::Wrong, "wrong"),
     ];
 
     fn token(self) -> &'static str {
@@ -81,6 +86,16 @@ pub fn parse_request(subject: &str) -> Option<(ClientId, Question)> {
     let token = parts.next()?;
     let (question, _) = Question::ALL.iter().find(|(_, name)| *name == token)?;
     Some((client, *question))
+}
+
+/// Where `worker` reports a blob that has wrong bytes.
+pub fn worker_report(worker: &WorkerId) -> String {
+    format!("farm.w.{worker}.wrong")
+}
+
+/// Reads [`worker_report`] back.
+pub fn parse_worker_report(subject: &str) -> Option<WorkerId> {
+    subject.strip_prefix("farm.w.")?.strip_suffix(".wrong")?.parse().ok()
 }
 
 /// Subject of a queued job.
@@ -306,6 +321,11 @@ pub fn blob_part(
     part: u64,
 ) -> String {
     format!("blobs.{}.{space}.{digest}.{stored}-{part}", blob_token(class))
+}
+
+/// Every message of one blob.
+pub fn blob_messages(class: BlobClass, space: &Space, digest: Digest) -> String {
+    format!("blobs.{}.{space}.{digest}.>", blob_token(class))
 }
 
 /// Subject that reads the last message on `subject` straight from a stream's file.

@@ -15,7 +15,8 @@ use tokio::sync::mpsc;
 use super::connect::{Connection, QueueError};
 use super::subjects::{self, Question};
 use crate::job::wire::{
-    self, CallOff, FarmStatus, HelloReply, JobResult, Progress, Submit, SubmitReply,
+    self, CallOff, Examined, FarmStatus, HelloReply, JobResult, Progress, Submit, SubmitReply,
+    WrongBlob,
 };
 use crate::job::{ClientId, JobId};
 
@@ -135,6 +136,14 @@ impl Farm {
         if let Err(error) = self.connection.client().publish(subject, payload).await {
             tracing::debug!(job = %call_off.job, %error, "cancel was not sent");
         }
+    }
+
+    /// Asks any scheduler to look at a blob that has wrong bytes.
+    ///
+    /// # Errors
+    /// As [`Farm::submit`].
+    pub async fn report(&self, wrong: &WrongBlob) -> Result<Examined, QueueError> {
+        self.ask(Question::Wrong, wire::encode(wrong)).await
     }
 
     /// Live workers and the number of jobs.

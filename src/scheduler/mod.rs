@@ -6,12 +6,13 @@
 //! away without a word.
 //!
 //! Reading order: [`settings`], [`run`], [`identity`], [`certificates`], [`door`], [`deny_list`],
-//! [`reception`], [`lanes`], [`registry`], [`recorder`], [`undertaker`]; [`spaces`] and [`quota`] keep
+//! [`reception`], [`lanes`], [`registry`], [`recorder`], [`examiner`], [`undertaker`]; [`spaces`] and [`quota`] keep
 //! tenants apart, [`meter`] counts what they send.
 
 pub mod certificates;
 pub mod deny_list;
 pub mod door;
+pub mod examiner;
 pub mod identity;
 pub mod lanes;
 pub mod meter;

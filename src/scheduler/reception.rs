@@ -7,6 +7,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::Notify;
 
 use super::door::Door;
+use super::examiner::{self, Examiner};
 use super::lanes::{self, Load, Queued, Urgency};
 use super::quota::Quotas;
 use super::registry::Registry;
@@ -14,7 +15,7 @@ use super::settings::Settings;
 use super::spaces::Spaces;
 use crate::job::wire::{
     self, CacheUse, CallOff, FarmStatus, Findings, HelloReply, JobMessage, JobResult, Submit,
-    SubmitReply,
+    SubmitReply, WrongBlob,
 };
 use crate::job::{JobId, Principal, Proof, Tenant};
 use crate::queue::serve::{Desk, Request};
@@ -42,6 +43,8 @@ pub struct Office {
     pub desk: Desk,
     /// Who is kept out.
     pub door: Door,
+    /// Who looks at blobs.
+    pub examiner: Examiner,
     proof_key: [u8; 32],
     wait_seconds_max: u32,
     /// What each tenant may use.
@@ -54,18 +57,26 @@ pub struct Office {
     /// When it was last said of a tenant that it has sent too much.
     over: Mutex<HashMap<Tenant, Instant>>,
     job_ms: Mutex<f64>,
+    findings: Mutex<Findings>,
     /// Wakes whoever refreshes the load.
     pub busy: Notify,
 }
 
 impl Office {
     /// A scheduler's shared state.
-    pub fn new(desk: Desk, door: Door, proof_key: [u8; 32], settings: &Settings) -> Self {
+    pub fn new(
+        desk: Desk,
+        door: Door,
+        examiner: Examiner,
+        proof_key: [u8; 32],
+        settings: &Settings,
+    ) -> Self {
         let quotas = settings.quota.clone();
         Self {
             spaces: Spaces::new(desk.connection().clone(), quotas.clone(), &settings.store),
             desk,
             door,
+            examiner,
             proof_key,
             wait_seconds_max: settings.queue_wait_seconds_max,
             quotas,
@@ -74,6 +85,7 @@ impl Office {
             counted: Mutex::new(Instant::now()),
             over: Mutex::default(),
             job_ms: Mutex::new(FIRST_GUESS_MS),
+            findings: Mutex::default(),
             busy: Notify::new(),
         }
     }
@@ -86,6 +98,11 @@ impl Office {
     /// Jobs that wait or run.
     pub fn load(&self) -> MutexGuard<'_, Load> {
         self.load.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What was found to be wrong.
+    pub fn findings(&self) -> MutexGuard<'_, Findings> {
+        self.findings.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Counts the jobs that wait or run; JetStream has the truth.
@@ -153,13 +170,19 @@ pub async fn answer(office: &Office, request: Request) {
                 tracing::warn!(job = %off.job, %error, "job was not called off");
             }
         }
+        Question::Wrong => {
+            let Ok(report) = wire::decode::<WrongBlob>(&request.payload) else { return };
+            let report = WrongBlob { space: request.from.space.clone(), ..report };
+            let finding = examiner::examine(office, request.from.client.as_str(), &report).await;
+            office.desk.answer(&request, &finding).await;
+        }
         Question::Status => office.desk.answer(&request, &status(office)).await,
     }
 }
 
 fn status(office: &Office) -> FarmStatus {
     let workers = office.registry().live(Instant::now()).into_iter().cloned().collect();
-    let findings = Findings { denied: office.door.count() };
+    let findings = Findings { denied: office.door.count(), ..office.findings().clone() };
     FarmStatus { workers, outstanding: office.load().total(), findings }
 }
 

@@ -68,8 +68,7 @@ async fn recordable(
         return Ok(Verdict::Pass);
     }
     let blobs = blobs.of(&result.space);
-    let contents = outcome.outputs.iter().map(|output| &output.content);
-    for content in contents.chain([&outcome.stdout, &outcome.stderr]) {
+    for content in outcome.contents() {
         if let Content::Blob { digest, .. } = content {
             match blobs.has(BlobClass::Output, *digest).await {
                 Ok(true) => {}

@@ -9,6 +9,7 @@ use futures_util::stream::BoxStream;
 use tokio::sync::Semaphore;
 
 use super::door::{self, Door};
+use super::examiner::{self, Examiner};
 use super::identity::{Identity, KeyError, key_bytes};
 use super::reception::{self, Office};
 use super::settings::{FarmSecrets, Settings};
@@ -87,8 +88,9 @@ pub async fn run(
     for pool in &settings.pools {
         streams::declare_pool(desk.connection(), pool).await?;
     }
-    let requests = desk.requests().await?;
-    let office = Arc::new(Office::new(desk, door, proof_key, &settings));
+    let (requests, reports) = (desk.requests().await?, desk.reports().await?);
+    let examiner = Examiner::new(blobs.clone());
+    let office = Arc::new(Office::new(desk, door, examiner, proof_key, &settings));
     let known: HashSet<Pool> = settings.pools.iter().cloned().collect();
     if settings.quota.limit_uploads() {
         lifecycle.spawn_until_stop(meter::hear(office.clone()));
@@ -100,6 +102,7 @@ pub async fn run(
     lifecycle.spawn_until_stop(door::follow(office.clone()));
     lifecycle.spawn_until_stop(door::guard(office.clone()));
     lifecycle.spawn_until_stop(follow_workers(office.clone(), known));
+    lifecycle.spawn_until_stop(examiner::hear_workers(office.clone(), reports));
     lifecycle.spawn_until_stop(record(office.clone(), blobs));
     lifecycle.spawn_until_stop(bury(office.clone()));
     let holdings = office.desk.holdings().await?;

@@ -11,7 +11,7 @@ use object_store::path::Path;
 use object_store::{GetResultPayload, ObjectStore, ObjectStoreExt as _, PutMode};
 use tokio::sync::Semaphore;
 
-use crate::job::wire::BlobClass;
+use crate::job::wire::{BlobClass, Examined};
 use crate::job::{Digest, Space};
 
 use super::compressed::{frame_bytes_max, open_frame_async};
@@ -95,7 +95,7 @@ impl Blobs {
         self.request(blob.digest, || async move {
             let put = self.backend.put_opts(key, blob.zstd.clone().into(), PutMode::Create.into());
             match put.await {
-                // Equal names mean equal bytes; wrong ones are found and deleted by their reader.
+                // Equal names mean equal bytes; wrong ones are found by their reader.
                 Ok(_)
                 | Err(
                     object_store::Error::AlreadyExists { .. }
@@ -126,17 +126,33 @@ impl Blobs {
         let read = self.request(digest, || async move {
             read_object(self.backend.as_ref(), key, frame_max).await
         });
-        let opened = match read.await? {
-            Object::Frame(frame) => open_frame_async(digest, frame, bytes_max).await,
+        match read.await? {
+            Object::Frame(frame) => {
+                open_frame_async(digest, frame, bytes_max).await.map(Bytes::from)
+            }
             Object::TooLarge(size) if size > frame_bytes_max(BLOB_BYTES_MAX) => {
                 Err(StoreError::Corrupt(digest))
             }
             Object::TooLarge(size) => Err(StoreError::TooLarge { digest, size, limit: bytes_max }),
-        };
-        if opened == Err(StoreError::Corrupt(digest)) {
-            self.discard(key).await;
         }
-        opened.map(Bytes::from)
+    }
+
+    /// Reads the blob and deletes it when its bytes are not those of its name, to make place for
+    /// the right ones. For schedulers: others have no right to delete and tell them instead.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn examine(&self, class: BlobClass, digest: Digest) -> Result<Examined, StoreError> {
+        match self.get(class, digest, BLOB_BYTES_MAX).await {
+            Ok(_) => Ok(Examined::Sound),
+            Err(StoreError::Missing(_)) => Ok(Examined::Missing),
+            Err(error) if error.wrong().is_some() => {
+                let key = &key(&self.space, class, digest);
+                self.request(digest, || async move { self.backend.delete(key).await }).await?;
+                Ok(Examined::Discarded)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// Whether something is stored under the digest; its bytes are checked by who reads them.
@@ -151,16 +167,6 @@ impl Blobs {
             Err(StoreError::Missing(_)) => Ok(false),
             Err(error) => Err(error),
         }
-    }
-
-    /// Makes place for the right bytes where wrong ones were found.
-    async fn discard(&self, key: &Path) {
-        let deleted = self.backend.delete(key).await;
-        tracing::warn!(
-            blob = %key,
-            deleted = deleted.is_ok(),
-            "a stored blob does not have the digest of its name"
-        );
     }
 
     /// Asks until there is an answer, within the limits.

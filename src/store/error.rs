@@ -10,8 +10,8 @@ pub enum StoreError {
     /// Nothing is stored under the digest: whoever has the bytes uploads them.
     #[error("blob `{0}` is not in the store")]
     Missing(Digest),
-    /// What is stored has another digest: upload again, the wrong object was deleted if the store
-    /// let us.
+    /// What is stored has another digest: tell a scheduler, which looks and makes place for the
+    /// right bytes.
     #[error("blob `{0}` holds other bytes than its digest says")]
     Corrupt(Digest),
     /// Larger than the caller wants: give up.
@@ -33,6 +33,14 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// The blob whose stored bytes are not those that its name or its announced size promise.
+    pub fn wrong(&self) -> Option<Digest> {
+        match self {
+            Self::Corrupt(digest) | Self::TooLarge { digest, .. } => Some(*digest),
+            Self::Missing(_) | Self::Full(_) | Self::Unavailable(_) => None,
+        }
+    }
+
     /// Refuses blobs that no store of ours keeps.
     pub(super) fn check_size(digest: Digest, size: u64) -> Result<(), Self> {
         if size > BLOB_BYTES_MAX {

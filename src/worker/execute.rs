@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use crate::job::wire::{BlobClass, JobEnd, JobMessage, Progress, Submit, Trouble};
+use crate::job::wire::{BlobClass, JobEnd, JobMessage, Submit, Trouble};
 use crate::job::{Outcome, StepTimes, Tree};
 use crate::store::{Blobs, DiskCache};
 
 use super::capacity::SlotPermit;
-use super::fetch::{Patience, Source, decode_inline};
+use super::fetch::{Patience, Source, Word, decode_inline};
 use super::folder::{Builds, Caches};
 use super::outputs;
 use super::prepare::{Request, Runner, blocking};
@@ -55,8 +55,8 @@ impl Executor {
         })
     }
 
-    /// Runs `job` to its end. `slot` is given back as soon as the compiler has exited. `progress`
-    /// hears [`Progress::Missing`] when the store lacks blobs.
+    /// Runs `job` to its end. `slot` is given back as soon as the compiler has exited. `says` hears
+    /// when the store lacks blobs or holds wrong ones.
     ///
     /// Dropping the future ends the compile and removes its folder. Poll it on a thread of the
     /// runtime, not on one made for blocking work: bubblewrap dies with the thread that started it.
@@ -64,11 +64,11 @@ impl Executor {
         &self,
         job: &JobMessage,
         slot: SlotPermit,
-        progress: impl Fn(Progress) + Send + Sync,
+        says: impl Fn(Word) + Send + Sync,
     ) -> (JobEnd, StepTimes) {
         let mut times =
             StepTimes { queue_ms: ms_since(job.published_unix_ms), ..StepTimes::default() };
-        let mut patience = Patience::new(&progress, self.settings.upload_wait());
+        let mut patience = Patience::new(&says, self.settings.upload_wait());
         let end = match self.steps(job, slot, &mut patience, &mut times).await {
             Ok(outcome) => JobEnd::Done(outcome),
             Err(trouble) => JobEnd::Undone(trouble),

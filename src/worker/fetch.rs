@@ -1,9 +1,10 @@
 //! Brings blobs from the store to this machine, with patience for those that are on their way.
 //!
 //! Clients send a job before its last blob is stored, so a missing blob is normal for a moment;
-//! then the client is told once, and the worker looks until the blob is there.
+//! then the client is told once, and the worker looks until the blob is there. A blob with wrong bytes
+//! is as good as missing: a scheduler deletes it, and the client uploads it again.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -26,8 +27,17 @@ const GRACE: Duration = Duration::from_millis(50);
 /// First and longest pause between two looks.
 const PAUSES: [Duration; 2] = [Duration::from_millis(20), Duration::from_millis(200)];
 
-/// Tells the client how its job goes.
-pub(super) type Tell<'a> = &'a (dyn Fn(Progress) + Send + Sync);
+/// What a job has to say while it runs.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Word {
+    /// To its client: how it goes.
+    Progress(Progress),
+    /// To a scheduler: the store holds something else under this name.
+    Wrong(BlobClass, Digest),
+}
+
+/// Says what a job has to say.
+pub(super) type Tell<'a> = &'a (dyn Fn(Word) + Send + Sync);
 
 /// One file of a tree.
 pub(super) type Wanted = (BlobClass, Digest, u64);
@@ -36,6 +46,8 @@ pub(super) type Wanted = (BlobClass, Digest, u64);
 pub(super) struct Patience<'a> {
     tell: Tell<'a>,
     told: HashSet<Digest>,
+    /// What was wrong with blobs that a scheduler was told of.
+    wrong: HashMap<Digest, StoreError>,
     /// How long without any of them arriving.
     limit: Duration,
     first: Option<Instant>,
@@ -49,11 +61,28 @@ impl<'a> Patience<'a> {
         Self {
             tell,
             told: HashSet::new(),
+            wrong: HashMap::new(),
             limit,
             first: None,
             last_arrival: Instant::now(),
             absent: 0,
             pause: PAUSES[0],
+        }
+    }
+
+    /// Whether it makes sense to wait for a blob that was not read because of `error`.
+    fn bears(&mut self, blob: (BlobClass, Digest), error: StoreError) -> Result<(), Trouble> {
+        if error.wrong().is_some() {
+            if !self.wrong.contains_key(&blob.1) {
+                tracing::warn!(blob = %blob.1, %error, "blob with wrong bytes reported");
+                (self.tell)(Word::Wrong(blob.0, blob.1));
+                self.wrong.insert(blob.1, error);
+            }
+            return Ok(());
+        }
+        match error {
+            StoreError::Missing(_) => Ok(()),
+            error => Err(trouble(error)),
         }
     }
 
@@ -64,7 +93,7 @@ impl<'a> Patience<'a> {
             let new: Vec<_> =
                 blobs.iter().copied().filter(|blob| self.told.insert(blob.1)).collect();
             for blobs in new.chunks(MISSING_MAX) {
-                (self.tell)(Progress::Missing(blobs.to_vec()));
+                (self.tell)(Word::Progress(Progress::Missing(blobs.to_vec())));
             }
             if !new.is_empty() || blobs.len() < self.absent {
                 self.last_arrival = now;
@@ -74,7 +103,10 @@ impl<'a> Patience<'a> {
             if let Some((_, digest)) = blobs.first()
                 && now.duration_since(self.last_arrival) > self.limit
             {
-                return Err(Trouble::MissingBlob(*digest));
+                return Err(match self.wrong.remove(digest) {
+                    Some(error) => trouble(error),
+                    None => Trouble::MissingBlob(*digest),
+                });
             }
         }
         tokio::time::sleep(self.pause).await;
@@ -115,9 +147,9 @@ impl Source {
         loop {
             match self.blobs.get(blob.0, blob.1, bytes_max).await {
                 Ok(bytes) => return Ok(bytes),
-                Err(StoreError::Missing(_)) => patience.wait_for(&[blob]).await?,
-                Err(error) => return Err(trouble(error)),
+                Err(error) => patience.bears(blob, error)?,
             }
+            patience.wait_for(&[blob]).await?;
         }
     }
 
@@ -146,10 +178,10 @@ impl Source {
             while let Some((file, done)) = fetches.next().await {
                 match done {
                     Ok(()) => {}
-                    Err(StoreError::Missing(_)) => {
+                    Err(error) => {
+                        patience.bears((file.0, file.1), error)?;
                         absent.insert(file);
                     }
-                    Err(error) => return Err(trouble(error)),
                 }
             }
             drop(fetches);

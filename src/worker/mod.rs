@@ -35,6 +35,7 @@ use crate::store::DiskError;
 
 pub use capacity::{Capacity, SlotPermit};
 pub use execute::Executor;
+pub use fetch::Word;
 pub use settings::{Load, Settings};
 
 /// Why this machine cannot be a worker.

@@ -9,8 +9,8 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::rest::Rest;
-use super::{Capacity, Executor, Settings, SlotPermit, WorkerError};
-use crate::job::wire::{JobEnd, JobResult, Progress, Trouble, WorkerState};
+use super::{Capacity, Executor, Settings, SlotPermit, Word, WorkerError};
+use crate::job::wire::{JobEnd, JobResult, Progress, Trouble, WorkerState, WrongBlob};
 use crate::job::{JobId, Pool, WorkerId};
 use crate::lifecycle::{Drained, Lifecycle};
 use crate::queue::pull::{Held, Puller, Voice};
@@ -268,9 +268,9 @@ async fn work(shop: &Shop, held: Held, slot: SlotPermit) {
 async fn execute(shop: &Shop, held: &Held, slot: SlotPermit) -> JobResult {
     let (job, hold) = (&held.job, held.hold());
     let (says, mut said) = mpsc::unbounded_channel();
-    let running = shop.executor.execute(job, slot, move |progress| {
+    let running = shop.executor.execute(job, slot, move |word| {
         // The receiver lives as long as the job.
-        let _ = says.send(progress);
+        let _ = says.send(word);
     });
     tokio::pin!(running);
     let mut clock = tokio::time::interval(streams::ACK_WAIT / 3);
@@ -278,7 +278,12 @@ async fn execute(shop: &Shop, held: &Held, slot: SlotPermit) -> JobResult {
     let (end, times) = loop {
         tokio::select! {
             done = &mut running => break done,
-            Some(progress) = said.recv() => shop.voice.progress(job, &progress).await,
+            Some(word) = said.recv() => match word {
+                Word::Progress(progress) => shop.voice.progress(job, &progress).await,
+                Word::Wrong(class, digest) => {
+                    shop.voice.report(&WrongBlob { space: job.space.clone(), class, digest, action: None }).await;
+                }
+            },
             _ = clock.tick() => {
                 hold.extend().await;
                 shop.voice.progress(job, &Progress::Running).await;

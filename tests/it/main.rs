@@ -11,6 +11,7 @@ mod farm;
 mod faults;
 mod harness;
 mod identity;
+mod poison;
 mod projects;
 mod remembered;
 mod revocation;

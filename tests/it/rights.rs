@@ -13,10 +13,17 @@ const MALLORY: &str = "mallory";
 /// Unix time at which tokens of these tests end.
 const FAR: u64 = 4_000_000_000;
 /// Streams that an attack could change.
-const STREAMS: [&str; 6] =
-    ["JOBS", "RESULTS", "BLOBS_IN_shared", "BLOBS_OUT_shared", "BLOBS_TC_shared", "KV_actions"];
+const STREAMS: [&str; 7] = [
+    "JOBS",
+    "RESULTS",
+    "BLOBS_IN_shared",
+    "BLOBS_OUT_shared",
+    "BLOBS_TC_shared",
+    "KV_actions",
+    "KV_denied",
+];
 /// Subjects that neither clients nor workers may listen to.
-const EARS: [&str; 18] = [
+const EARS: [&str; 19] = [
     ">",
     "*",
     "*.>",
@@ -29,6 +36,7 @@ const EARS: [&str; 18] = [
     "blobs.>",
     "farm.>",
     "farm.c.alice.*",
+    "farm.w.>",
     "$KV.>",
     "$JS.>",
     "$JS.EVENT.ADVISORY.>",
@@ -48,6 +56,9 @@ fn forbidden() -> Vec<String> {
         "farm.c.alice.submit".to_owned(),
         "farm.c.alice.result".to_owned(),
         "farm.c.alice.cancel".to_owned(),
+        "farm.c.alice.wrong".to_owned(),
+        "farm.w.worker-1.wrong".to_owned(),
+        "$KV.denied.worker.worker-1".to_owned(),
         "farm.cancel.00000000000000000000000000000000".to_owned(),
         "farm.w.worker-1.hold".to_owned(),
         "farm.over.alice".to_owned(),
@@ -81,6 +92,8 @@ fn reflections() -> Vec<String> {
     let mut targets = vec![
         format!("$KV.actions.shared.{}", Digest::of(b"key")),
         "$KV.workers.ghost".to_owned(),
+        "$KV.denied.worker.worker-1".to_owned(),
+        "farm.w.worker-1.wrong".to_owned(),
         format!("jobs.{pool}.n.default"),
         "farm.c.alice.submit".to_owned(),
         "farm.cancel.00000000000000000000000000000000".to_owned(),
@@ -94,7 +107,7 @@ fn reflections() -> Vec<String> {
 }
 
 /// What an attack could change.
-fn state(farm: &Farm) -> [u64; 6] {
+fn state(farm: &Farm) -> [u64; 7] {
     STREAMS.map(|stream| farm.held(stream).messages)
 }
 
@@ -154,7 +167,8 @@ async fn a_client_reaches_nothing_but_its_own() {
     mallory.is_deaf_to(&["progress.alice.*", "progress.>", "farm.cancel.*"]).await;
     assert_eq!(state(&farm), before);
 
-    mallory_forges_replies(&farm, &mut mallory, "in", &["farm.c.mallory.status"]).await;
+    let questions = ["farm.c.mallory.status", "farm.c.mallory.wrong"];
+    mallory_forges_replies(&farm, &mut mallory, "in", &questions).await;
     an_honest_compile(&farm, "after").await;
     farm.finish().await;
 }
@@ -185,7 +199,7 @@ async fn a_worker_reaches_nothing_but_its_jobs() {
     mallory.is_deaf_to(&["progress.>", "results.mallory.*", "farm.c.*.*"]).await;
     assert_eq!(state(&farm), before);
 
-    mallory_forges_replies(&farm, &mut mallory, "out", &[]).await;
+    mallory_forges_replies(&farm, &mut mallory, "out", &["farm.w.mallory.wrong"]).await;
     an_honest_compile(&farm, "after").await;
     farm.finish().await;
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use futures_util::future::join_all;
 use jetcc::job::Digest;
-use jetcc::job::wire::BlobClass;
+use jetcc::job::wire::{BlobClass, Examined};
 use jetcc::store::{
     Blobs, Compressed, DiskCache, DiskError, Limits, StoreError, StoreSettings, open_backend,
 };
@@ -173,9 +173,12 @@ async fn wrong_bytes_are_found_and_replaced(blobs: &Blobs, backend: &dyn ObjectS
         plant(backend, digest, wrong).await;
         let corrupt = blobs.get(BlobClass::Input, digest, 100).await;
         assert_eq!(corrupt, Err(StoreError::Corrupt(digest)));
+        assert_eq!(blobs.examine(BlobClass::Input, digest).await, Ok(Examined::Discarded));
         assert_eq!(blobs.has(BlobClass::Input, digest).await, Ok(false));
+        assert_eq!(blobs.examine(BlobClass::Input, digest).await, Ok(Examined::Missing));
     }
     blobs.put(BlobClass::Input, right.clone()).await.unwrap();
+    assert_eq!(blobs.examine(BlobClass::Input, digest).await, Ok(Examined::Sound));
     assert_eq!(blobs.get(BlobClass::Input, digest, 100).await, Ok(right));
 }
 

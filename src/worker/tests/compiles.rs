@@ -132,9 +132,11 @@ async fn late_blobs_are_asked_for_and_awaited() {
     let message = JobMessage { submit: job.message().submit, ..message };
     let slot = bench.capacity.take().unwrap();
     let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
-    let hear = move |progress| tell.send(progress).unwrap();
+    let hear = move |word| tell.send(word).unwrap();
     let upload = async {
-        let Some(Progress::Missing(blobs)) = told.recv().await else { panic!("not told") };
+        let Some(Word::Progress(Progress::Missing(blobs))) = told.recv().await else {
+            panic!("not told")
+        };
         assert_eq!(blobs.len(), 2);
         bench.put_all(BlobClass::Input, &job.inputs).await;
         assert_eq!(told.recv().await, None, "told once");

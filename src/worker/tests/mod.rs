@@ -28,7 +28,7 @@ use crate::job::{
 use crate::store::{Blobs, Compressed, Limits};
 
 use super::sandbox::{Mode, Sandbox};
-use super::{Capacity, Executor, Load, Settings};
+use super::{Capacity, Executor, Load, Settings, Word};
 
 const SEARCH_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 
@@ -39,7 +39,7 @@ struct Bench {
     executor: Executor,
     capacity: Capacity,
     mode: Mode,
-    heard: Mutex<Vec<Progress>>,
+    heard: Mutex<Vec<Word>>,
 }
 
 /// Settings of a worker with its own folder.
@@ -120,7 +120,7 @@ impl Bench {
 
     async fn execute(&self, message: &JobMessage) -> (JobEnd, StepTimes) {
         let slot = self.capacity.take().unwrap();
-        let hear = |progress| self.heard.lock().unwrap().push(progress);
+        let hear = |word| self.heard.lock().unwrap().push(word);
         self.executor.execute(message, slot, hear).await
     }
 

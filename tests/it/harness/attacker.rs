@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use async_nats::{Client, ConnectOptions, Event, Subscriber};
+use async_nats::{Client, ConnectOptions, Event, HeaderMap, Subscriber};
 use futures_util::{FutureExt as _, StreamExt as _};
 
 use super::farm::Farm;
@@ -11,6 +11,8 @@ use super::wait::until;
 
 /// How long a message that should not come is waited for, after everything sent was answered.
 const SILENCE: Duration = Duration::from_millis(300);
+/// The client library keeps 128 events that were not looked at, and drops more.
+const COMPLAINTS_AT_ONCE: usize = 64;
 
 /// A connection as one name, with the server's complaints about it.
 pub(crate) struct Attacker {
@@ -45,10 +47,12 @@ impl Attacker {
 
     /// Publishes `payload` on each subject, and asserts that the server refuses every one.
     pub(crate) async fn is_refused(&self, subjects: &[String], payload: &'static [u8]) {
-        for subject in subjects {
-            self.client.publish(subject.clone(), payload.into()).await.unwrap();
+        for some in subjects.chunks(COMPLAINTS_AT_ONCE) {
+            for subject in some {
+                self.client.publish(subject.clone(), payload.into()).await.unwrap();
+            }
+            self.refusals("Publish", some).await;
         }
-        self.refusals("Publish", subjects).await;
     }
 
     /// Subscribes to each subject, alone and in a group, and asserts that the server refuses.
@@ -94,11 +98,25 @@ impl Attacker {
 
     /// The same, and what is answered to ourselves.
     pub(crate) async fn answer(&mut self, subject: &str, payload: &[u8]) -> String {
+        let answer = self.answer_to(subject, HeaderMap::new(), payload).await;
+        String::from_utf8_lossy(&answer).into_owned()
+    }
+
+    /// The same for a message with headers, as bytes.
+    pub(crate) async fn answer_to(
+        &mut self,
+        subject: &str,
+        headers: HeaderMap,
+        payload: &[u8],
+    ) -> Vec<u8> {
         let reply = self.client.new_inbox();
         let reply = format!("{}.heard", reply.rsplit_once('.').unwrap().0);
-        self.ask(subject, &reply, payload).await;
+        let (subject, payload) = (subject.to_owned(), payload.to_vec().into());
+        let asked = self.client.publish_with_reply_and_headers(subject, reply, headers, payload);
+        asked.await.unwrap();
+        self.client.flush().await.unwrap();
         let message = tokio::time::timeout(Duration::from_secs(10), self.heard.next()).await;
-        String::from_utf8_lossy(&message.expect("an answer").unwrap().payload).into_owned()
+        message.expect("an answer").unwrap().payload.to_vec()
     }
 
     /// Asserts that nothing more is said to us.

@@ -14,11 +14,13 @@ use std::time::Duration;
 use jetcc::config::Environment;
 use jetcc::exec::{self, Ended, Finished, Spec};
 use jetcc::job::Pool;
-use jetcc::queue::server_config::SYSTEM_USER;
+use jetcc::queue::blobs::NatsBlobs;
+use jetcc::queue::server_config::{SCHEDULER_USER, SYSTEM_USER};
 use jetcc::queue::system::System;
-use jetcc::queue::{Connection, Login, Patience, Secret, TlsSettings, subjects};
+use jetcc::queue::{Connection, Login, Password, Patience, Secret, TlsSettings, subjects};
 use jetcc::scheduler::identity;
 use jetcc::setup::{self, Shown, Tls, Transport};
+use jetcc::store::{Blobs, Limits};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -348,16 +350,33 @@ impl Farm {
         .await
     }
 
-    /// Names of all connections to `account`, as the server tells.
-    pub(crate) async fn peers(&self, account: &str) -> Vec<String> {
+    /// A connection as one of the server's own users, whose password is in the farm's secrets.
+    async fn connect(&self, user: &str, password: &str) -> Connection {
         let login = Login {
             url: self.nats_url().to_owned(),
             tls: TlsSettings::default(),
-            user: SYSTEM_USER.to_owned(),
-            password: Secret::new(&self.setting("secrets", "system_password")),
-            inbox: subjects::inbox(SYSTEM_USER),
+            user: user.to_owned(),
+            password: Password::Fixed(Secret::new(&self.setting("secrets", password))),
+            inbox: subjects::inbox(user),
         };
-        let connection = Connection::open(&login, "test", Patience::None).await.unwrap();
+        Connection::open(&login, "test", Patience::None).await.unwrap()
+    }
+
+    /// The farm's blobs in NATS, with a scheduler's rights.
+    pub(crate) async fn blobs(&self) -> Blobs {
+        let connection = self.connect(SCHEDULER_USER, "scheduler_password").await;
+        Blobs::new(NatsBlobs::shared(connection), Limits::default())
+    }
+
+    /// What the scheduler has counted of one kind of wrong things.
+    pub(crate) async fn finding(&self, name: &str) -> u64 {
+        let findings = self.status().await["SchedulerStatus"][1]["findings"].clone();
+        findings[name].as_u64().unwrap_or_else(|| panic!("no `{name}` in {findings}"))
+    }
+
+    /// Names of all connections to `account`, as the server tells.
+    pub(crate) async fn peers(&self, account: &str) -> Vec<String> {
+        let connection = self.connect(SYSTEM_USER, "system_password").await;
         let peers = System::new(connection.clone()).peers(account).await.unwrap();
         connection.close().await;
         peers.into_iter().map(|peer| peer.name).collect()
