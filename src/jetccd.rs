@@ -130,7 +130,8 @@ fn run_scheduler(path: &Path) -> anyhow::Result<ExitCode> {
             connection = connect => connection?,
         };
         let blobs = open_blobs(&settings.store, NatsBlobs::new(connection.clone()))?;
-        scheduler::run(connection, blobs, identity, settings, &secrets, &lifecycle).await?;
+        Box::pin(scheduler::run(connection, blobs, identity, settings, &secrets, &lifecycle))
+            .await?;
         Ok(ExitCode::SUCCESS)
     })
 }

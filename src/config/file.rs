@@ -63,6 +63,7 @@ pub enum ConfigError {
 pub(super) enum Kind {
     Text,
     Number,
+    Share,
     Switch,
 }
 
@@ -98,6 +99,7 @@ fn value(name: &'static str, text: &str, kind: Kind) -> Result<Value, ConfigErro
     match kind {
         Kind::Text => Ok(Value::String(text.to_owned())),
         Kind::Number => text.parse().map(Value::Integer).map_err(|_| wrong("a whole number")),
+        Kind::Share => text.parse().map(Value::Float).map_err(|_| wrong("a number from 0 to 1")),
         Kind::Switch => match text {
             "1" | "true" => Ok(Value::Boolean(true)),
             "0" | "false" | "" => Ok(Value::Boolean(false)),

@@ -39,6 +39,7 @@ pub(super) const SCHEDULER: Overrides = &[
     ("JETCC_QUOTA_UPLOAD_BYTES_PER_HOUR_MAX", "quota.upload_bytes_per_hour_max", Kind::Number),
     ("JETCC_QUOTA_BLOB_BYTES_MAX", "quota.blob_bytes_max", Kind::Number),
     ("JETCC_QUOTA_SHARED_BLOB_BYTES_MAX", "quota.shared_blob_bytes_max", Kind::Number),
+    ("JETCC_AUDIT_SAMPLE_RATE", "audit.sample_rate", Kind::Share),
 ];
 
 /// Settings of a scheduler and the farm's secrets that they name.

@@ -4,9 +4,11 @@
 //! digests, ids have their alphabet), and equal actions have equal keys on every machine.
 //!
 //! Reading order: [`digest`], [`id`], [`lane`], [`tree`], [`action`], [`outcome`], [`reason`], [`toolchain`],
-//! [`principal`], [`denial`], [`wire`].
+//! [`principal`], [`denial`], [`wire`],
+//! [`audit`].
 
 pub mod action;
+pub mod audit;
 pub mod denial;
 pub mod digest;
 pub mod id;
@@ -19,6 +21,7 @@ pub mod tree;
 pub mod wire;
 
 pub use action::{Action, ActionKey, Command, WantedOutput};
+pub use audit::Audit;
 pub use denial::{Denial, DeniedBy, Party};
 pub use digest::Digest;
 pub use id::{ClientId, JobId, Pool, Proof, Space, Tenant, WorkerId};

@@ -90,6 +90,27 @@ impl Outcome {
         let outputs = self.outputs.iter().map(|output| &output.content);
         outputs.chain([&self.stdout, &self.stderr])
     }
+
+    /// Names what the compile gave, wherever its bytes travel: equal for runs that agree.
+    pub fn fingerprint(&self) -> Digest {
+        let exit = match self.exit {
+            Exit::Code(code) => [0, code],
+            Exit::Signal(signal) => [1, signal],
+        };
+        let mut text = exit.to_vec();
+        for content in self.contents() {
+            text.extend(content.digest().as_bytes());
+        }
+        // Names have any length: each has its own in front.
+        let outputs = self.outputs.iter().map(|output| (output.path.clone(), output.mode));
+        let unexpected = self.unexpected.iter().map(|path| (path.to_string(), u32::MAX));
+        for (path, mode) in outputs.chain(unexpected) {
+            text.extend((path.len() as u64).to_be_bytes());
+            text.extend(path.as_bytes());
+            text.extend(mode.to_be_bytes());
+        }
+        Digest::of(&text)
+    }
 }
 
 /// Milliseconds (fractional) that each step of a job took on the worker.
@@ -105,4 +126,42 @@ pub struct StepTimes {
     pub run_ms: f64,
     /// Reading, compressing and storing outputs.
     pub store_ms: f64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn outcome() -> Outcome {
+        let blob = |text: &[u8]| Content::Blob { digest: Digest::of(text), size: 1 };
+        Outcome {
+            exit: Exit::Code(0),
+            stdout: blob(b"out"),
+            stderr: blob(b"err"),
+            outputs: vec![Output { path: "a.o".into(), mode: 0o666, content: blob(b"object") }],
+            unexpected: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_fingerprint_tells_results_apart_and_not_the_way_they_travel() {
+        let base = outcome();
+        let changes: [fn(&mut Outcome); 6] = [
+            |o| o.exit = Exit::Signal(0),
+            |o| std::mem::swap(&mut o.stdout, &mut o.stderr),
+            |o| o.outputs[0].path.push('x'),
+            |o| o.outputs[0].mode = 0o777,
+            |o| o.outputs[0].content = o.stdout.clone(),
+            |o| o.outputs.clear(),
+        ];
+        for change in changes {
+            let mut other = base.clone();
+            change(&mut other);
+            assert_ne!(base.fingerprint(), other.fingerprint());
+        }
+        let mut inside = base.clone();
+        let (digest, size) = (base.stdout.digest(), base.stdout.size());
+        inside.stdout = Content::Inline { digest, size, zstd: Bytes::from_static(b"frame") };
+        assert_eq!(base.fingerprint(), inside.fingerprint());
+    }
 }

@@ -366,8 +366,28 @@ pub struct Findings {
     /// Blobs whose bytes were not those of their name; they were deleted and are stored again by
     /// who has the right ones.
     pub corrupt_blobs: u64,
-    /// Known results that were withdrawn because their outputs are wrong or gone.
+    /// Known results that were withdrawn because they are wrong, or may be.
     pub withdrawn: u64,
+    /// What audits gave.
+    pub audits: AuditCounts,
+    /// Workers of which one told a falsehood, and there was no third one to say which.
+    pub suspected: Vec<[WorkerId; 2]>,
+}
+
+/// How audits ended.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct AuditCounts {
+    /// The other worker agreed.
+    pub passed: u64,
+    /// Two other workers agreed against one, which is quarantined.
+    pub failed: u64,
+    /// Results differ, and nobody can be blamed: a compile that is not repeatable, or no third
+    /// worker.
+    pub unclear: u64,
+    /// No second result came: the farm was loaded, inputs were gone, or the other worker did not
+    /// finish.
+    pub dropped: u64,
 }
 
 #[cfg(test)]

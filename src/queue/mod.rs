@@ -7,9 +7,11 @@
 //! alone, and everything is declared again after a reconnect.
 //!
 //! Reading order: [`connect`], [`tls`], [`subjects`], [`permissions`], [`server_config`],
-//! [`streams`], [`submit`], [`serve`], [`pull`], [`holdings`], [`reports`], [`withdraw`], [`blobs`],
+//! [`streams`], [`submit`], [`serve`], [`pull`], [`holdings`], [`reports`], [`withdraw`], [`audits`],
+//! [`blobs`],
 //! [`callout`], [`denied`], [`system`].
 
+pub mod audits;
 pub mod blobs;
 pub mod callout;
 pub mod connect;

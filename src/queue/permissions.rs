@@ -73,10 +73,7 @@ pub(super) fn client_blob_reads(spaces: Spaces<'_>) -> Vec<String> {
 /// Subjects of the farm's account that every worker reaches: they give results, read all blobs and
 /// write outputs, in every space.
 pub(super) fn worker_services() -> Vec<String> {
-    let mut services = vec![
-        subjects::RESULTS_OF_ALL.to_owned(),
-        subjects::blob_filter(BlobClass::Output, Spaces::Every),
-    ];
+    let mut services = vec![subjects::blob_filter(BlobClass::Output, Spaces::Every)];
     for class in [BlobClass::Input, BlobClass::Output, BlobClass::Toolchain] {
         services.push(subjects::blob_read(class, Spaces::Every));
     }
@@ -90,6 +87,8 @@ pub fn worker(id: &WorkerId, pools: &[Pool]) -> Permissions {
         subjects::worker_key(id),
         subjects::holding(id),
         subjects::worker_report(id),
+        subjects::results_by(id),
+        subjects::pull(&subjects::audit_consumer(id)),
     ];
     publish.extend(worker_services());
     for pool in pools {

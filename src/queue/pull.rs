@@ -1,8 +1,8 @@
 //! The worker's half: take jobs when there is room, keep hold of them, finish or give back.
 //!
-//! A free slot first sweeps the lanes without waiting, most urgent first; when all are empty it
-//! parks one waiting pull a lane. A lane where a pull is parked is known to be empty and is not asked
-//! again. Pulls are raw requests: workers have no right to ask for more.
+//! A free slot first sweeps the lanes without waiting, most urgent first, and then the audits that are
+//! for this worker alone; when all are empty it parks one waiting pull on each. Where a pull is parked
+//! it is known to be empty and is not asked again. Pulls are raw requests: workers have no right to ask for more.
 
 use std::time::Duration;
 
@@ -29,6 +29,8 @@ const PARKED_GRACE: Duration = Duration::from_millis(500);
 const CLOSING: Duration = Duration::from_millis(100);
 /// How long the answer to a pull without waiting may take.
 const SWEEP_TIMEOUT: Duration = Duration::from_secs(1);
+/// The lanes, and after them the audits that are for this worker alone.
+const QUEUES: usize = Lane::ALL.len() + 1;
 /// Every eighth sweep looks at the lanes in reverse, so that no lane starves.
 const REVERSE_EVERY: u64 = 8;
 /// How long to wait between tries when the queue does not answer.
@@ -41,10 +43,10 @@ pub struct Puller {
     pool: Pool,
     inbox: String,
     sweeping: Subscriber,
-    /// Arrivals of parked pulls, with the index of their lane: a job's message does not say which
-    /// pull it answers, so each lane has a subscription of its own.
+    /// Arrivals of parked pulls, with the index of their queue: a job's message does not say which
+    /// pull it answers, so each queue has a subscription of its own.
     arrivals: SelectAll<BoxStream<'static, (usize, Message)>>,
-    parked: [Option<Instant>; 3],
+    parked: [Option<Instant>; QUEUES],
     /// Changes when the connection was lost and is back: the server forgot what was parked.
     connects: watch::Receiver<u64>,
     sweeps: u64,
@@ -134,11 +136,11 @@ impl Puller {
         };
         let sweeping = subscribe("sweep".to_owned()).await?;
         let mut arrivals = SelectAll::new();
-        for (index, lane) in Lane::ALL.into_iter().enumerate() {
-            let parked = subscribe(format!("parked-{}", lane.token())).await?;
-            arrivals.push(parked.map(move |message| (index, message)).boxed());
+        for queue in 0..QUEUES {
+            let parked = subscribe(format!("parked-{queue}")).await?;
+            arrivals.push(parked.map(move |message| (queue, message)).boxed());
         }
-        let parked = [None; 3];
+        let parked = [None; QUEUES];
         let mut connects = connection.connects();
         connects.mark_unchanged();
         Ok(Self {
@@ -159,8 +161,8 @@ impl Puller {
     pub async fn next(&mut self) -> Held {
         loop {
             // What a parked pull brought while we were busy comes first.
-            while let Some(Some((lane, message))) = self.arrivals.next().now_or_never() {
-                if let Some(held) = self.arrived(lane, message).await {
+            while let Some(Some((queue, message))) = self.arrivals.next().now_or_never() {
+                if let Some(held) = self.arrived(queue, message).await {
                     return held;
                 }
             }
@@ -177,8 +179,8 @@ impl Puller {
     pub async fn stray(&mut self) -> Held {
         loop {
             match self.arrivals.next().await {
-                Some((lane, message)) => {
-                    if let Some(held) = self.arrived(lane, message).await {
+                Some((queue, message)) => {
+                    if let Some(held) = self.arrived(queue, message).await {
                         return held;
                     }
                 }
@@ -203,21 +205,22 @@ impl Puller {
         }
     }
 
-    /// One look at every lane that may have jobs, without waiting.
+    /// One look at every queue that may have jobs, without waiting.
     async fn sweep(&mut self) -> Option<Held> {
         self.sweeps += 1;
         self.note_reconnect();
-        let indices = (0..Lane::ALL.len()).filter(|index| !self.is_parked(*index));
-        let mut lanes: Vec<Lane> = indices.map(|index| Lane::ALL[index]).collect();
-        if lanes.len() == 1 {
+        let mut queues: Vec<usize> = (0..QUEUES).filter(|queue| !self.is_parked(*queue)).collect();
+        if queues.len() == 1 {
             // With nothing to choose between, a parked pull brings the same job.
             return None;
         }
         if self.sweeps.is_multiple_of(REVERSE_EVERY) {
-            lanes.reverse();
+            // Audits stay last: nobody waits for them.
+            let lanes = queues.iter().filter(|queue| **queue < Lane::ALL.len()).count();
+            queues[..lanes].reverse();
         }
-        for lane in lanes {
-            let token = self.request(lane, Wait::No).await;
+        for queue in queues {
+            let token = self.request(queue, Wait::No).await;
             let deadline = Instant::now() + SWEEP_TIMEOUT;
             // A status of an earlier sweep that came late is passed over.
             while let Ok(Some(message)) =
@@ -236,12 +239,12 @@ impl Puller {
         None
     }
 
-    /// Parks a pull on each lane that has none, and waits for the first job or expiry.
+    /// Parks a pull on each queue that has none, and waits for the first job or expiry.
     async fn wait_parked(&mut self) -> Option<Held> {
-        for (index, lane) in Lane::ALL.into_iter().enumerate() {
-            if !self.is_parked(index) {
-                self.request(lane, Wait::Parked).await;
-                self.parked[index] = Some(Instant::now() + PARKED + PARKED_GRACE);
+        for queue in 0..QUEUES {
+            if !self.is_parked(queue) {
+                self.request(queue, Wait::Parked).await;
+                self.parked[queue] = Some(Instant::now() + PARKED + PARKED_GRACE);
             }
         }
         let first = self.parked.iter().flatten().min().copied();
@@ -249,11 +252,11 @@ impl Puller {
         tokio::select! {
             () = tokio::time::sleep_until(deadline) => None,
             Ok(()) = self.connects.changed() => {
-                self.parked = [None; 3];
+                self.parked = [None; QUEUES];
                 None
             }
             arrival = self.arrivals.next() => match arrival {
-                Some((lane, message)) => self.arrived(lane, message).await,
+                Some((queue, message)) => self.arrived(queue, message).await,
                 None => None,
             },
         }
@@ -263,17 +266,17 @@ impl Puller {
     fn note_reconnect(&mut self) {
         if self.connects.has_changed().unwrap_or(false) {
             self.connects.mark_unchanged();
-            self.parked = [None; 3];
+            self.parked = [None; QUEUES];
         }
     }
 
-    fn is_parked(&self, lane: usize) -> bool {
-        self.parked[lane].is_some_and(|until| until > Instant::now())
+    fn is_parked(&self, queue: usize) -> bool {
+        self.parked[queue].is_some_and(|until| until > Instant::now())
     }
 
     /// A parked pull is used up by its job or its status.
-    async fn arrived(&mut self, lane: usize, message: Message) -> Option<Held> {
-        self.parked[lane] = None;
+    async fn arrived(&mut self, queue: usize, message: Message) -> Option<Held> {
+        self.parked[queue] = None;
         match message.status {
             None => self.accept(message),
             Some(StatusCode::TIMEOUT) => None,
@@ -285,19 +288,27 @@ impl Puller {
         }
     }
 
-    async fn request(&mut self, lane: Lane, wait: Wait) -> String {
-        self.requests += 1;
+    /// The consumer that serves a queue, and what a pull from it says besides.
+    fn consumer(&self, queue: usize) -> (String, String) {
+        let Some(lane) = Lane::ALL.get(queue) else {
+            return (subjects::audit_consumer(&self.worker), String::new());
+        };
         let order = streams::order(&self.connection);
-        let consumer = subjects::lane_consumer(&self.pool, lane, order);
-        let subject = subjects::pull(&consumer);
         let group = match order {
             Order::ByPriority => format!(",\"group\":\"{}\"", subjects::PULL_GROUP),
             Order::RoundRobin => String::new(),
         };
+        (subjects::lane_consumer(&self.pool, *lane, order), group)
+    }
+
+    async fn request(&mut self, queue: usize, wait: Wait) -> String {
+        self.requests += 1;
+        let (consumer, group) = self.consumer(queue);
+        let subject = subjects::pull(&consumer);
         let (kind, payload) = match wait {
             Wait::No => ("sweep".to_owned(), format!("{{\"batch\":1,\"no_wait\":true{group}}}")),
             Wait::Parked => {
-                let kind = format!("parked-{}", lane.token());
+                let kind = format!("parked-{queue}");
                 (kind, format!("{{\"batch\":1,\"expires\":{}{group}}}", PARKED.as_nanos()))
             }
         };
@@ -371,7 +382,7 @@ impl Voice {
     /// # Errors
     /// [`QueueError`] when the stream did not confirm: the job must not be acknowledged.
     pub async fn result(&self, job: &JobMessage, result: &JobResult) -> Result<(), QueueError> {
-        let subject = subjects::result(&job.client, job.submit.job);
+        let subject = subjects::result(&job.client, job.submit.job, &self.worker);
         let context = streams::context(&self.connection);
         let sent = context.publish(subject.clone(), wire::encode(result)).await;
         let acked = sent.map_err(|error| streams::refused(&subject, &error))?.await;

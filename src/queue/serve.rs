@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use async_nats::jetstream::consumer::pull;
 use async_nats::jetstream::kv::{Operation, Store};
+use async_nats::jetstream::stream::DirectGetErrorKind;
 use async_nats::jetstream::{self, Context};
 use async_nats::{HeaderMap, Message, Subscriber};
 use bytes::Bytes;
@@ -12,8 +13,8 @@ use futures_util::StreamExt as _;
 use serde::{Deserialize, Serialize};
 
 use super::connect::{Connection, QueueError};
-use super::streams;
 use super::subjects::{self, Question};
+use super::{streams, withdraw};
 use crate::job::wire::{self, ActionRecord, CallOff, JobMessage, JobResult, WorkerState};
 use crate::job::{ActionKey, ClientId, JobId, Lane, Principal, Space, Tenant, WorkerId};
 
@@ -164,7 +165,8 @@ impl Desk {
             .map_err(|error| streams::refused(subjects::JOBS, &error))?;
         let mut tenants = HashMap::new();
         for (subject, count) in answer.state.subjects.unwrap_or_default() {
-            if let Some((_, tenant)) = subjects::parse_job(&subject)
+            if let Some((lane, tenant)) = subjects::parse_job(&subject)
+                && lane != subjects::AUDIT_TOKEN
                 && let Ok(tenant) = tenant.parse::<Tenant>()
             {
                 *tenants.entry(tenant).or_default() += count;
@@ -205,7 +207,10 @@ impl Desk {
         record: &ActionRecord,
     ) -> Result<(), QueueError> {
         let key = subjects::action_record(space, action);
-        let sent = self.context.publish(key.clone(), wire::encode(record)).await;
+        let mut headers = HeaderMap::new();
+        headers.insert(withdraw::HEADER_WORKER, record.worker.as_str());
+        let payload = wire::encode(record);
+        let sent = self.context.publish_with_headers(key.clone(), headers, payload).await;
         let acked = sent.map_err(|error| streams::refused(&key, &error))?.await;
         acked.map(drop).map_err(|error| streams::refused(&key, &error))
     }
@@ -219,9 +224,14 @@ impl Desk {
         client: &ClientId,
         job: JobId,
     ) -> Result<Option<JobResult>, QueueError> {
-        let subject = subjects::result(client, job);
-        let message = direct_get(&self.connection, subjects::RESULTS, &subject).await?;
-        Ok(message.and_then(|message| wire::decode(&message.payload).ok()))
+        let results = self.context.get_stream_no_info(subjects::RESULTS).await;
+        let results = results.map_err(|error| streams::refused(subjects::RESULTS, &error))?;
+        let found = results.direct_get_last_for_subject(subjects::results_of_job(client, job));
+        match found.await {
+            Ok(message) => Ok(wire::decode(&message.payload).ok()),
+            Err(error) if error.kind() == DirectGetErrorKind::NotFound => Ok(None),
+            Err(error) => Err(streams::refused(subjects::RESULTS, &error)),
+        }
     }
 
     /// Calls a client's job off: tells the worker that may run it, and takes it out of the queue
@@ -350,7 +360,7 @@ impl Desk {
         client: &ClientId,
         result: &JobResult,
     ) -> Result<(), QueueError> {
-        let subject = subjects::result(client, result.job);
+        let subject = subjects::result(client, result.job, &result.worker);
         let sent = self.context.publish(subject.clone(), wire::encode(result)).await;
         let acked = sent.map_err(|error| streams::refused(&subject, &error))?.await;
         acked.map(drop).map_err(|error| streams::refused(&subject, &error))
@@ -435,9 +445,9 @@ impl Letter {
         &self.0.payload
     }
 
-    /// The client whose result this is.
-    pub fn result_client(&self) -> Option<ClientId> {
-        subjects::parse_result_client(&self.0.subject)
+    /// The client whose result this is, and the worker that gave it: the server vouches for both.
+    pub fn result_parties(&self) -> Option<(ClientId, WorkerId)> {
+        subjects::parse_result(&self.0.subject)
     }
 
     /// Dealt with, for good.

@@ -161,10 +161,9 @@ fn shares() -> Vec<Share> {
     for service in blobs.into_iter().flatten() {
         shares.add(FARM_ACCOUNT, CLIENT_ACCOUNT, Kind::Service, &service);
     }
-    for service in worker_services()
-        .into_iter()
-        .chain([subjects::worker_keys(), subjects::HOLDINGS.to_owned()])
-    {
+    let named = [subjects::RESULTS_OF_ALL, subjects::HOLDINGS].map(str::to_owned);
+    let named = named.into_iter().chain([subjects::worker_keys()]);
+    for service in worker_services().into_iter().chain(named) {
         shares.add(FARM_ACCOUNT, WORKER_ACCOUNT, Kind::Service, &service);
     }
     shares.add(FARM_ACCOUNT, WORKER_ACCOUNT, Kind::Stream, subjects::CANCELLATIONS);

@@ -11,7 +11,7 @@ use async_nats::jetstream::{Context, kv};
 use super::connect::{Connection, QueueError};
 use super::subjects::{self, Order, Spaces};
 use crate::job::wire::BlobClass;
-use crate::job::{Lane, Pool, Space};
+use crate::job::{Lane, Pool, Space, WorkerId};
 
 /// A job that nobody took or finished in this time is given up; clients are long gone.
 const JOB_AGE_MAX: Duration = Duration::from_secs(15 * 60);
@@ -21,6 +21,10 @@ const TENANT_JOBS_MAX: i64 = 512;
 pub const ACK_WAIT: Duration = Duration::from_secs(6);
 /// Last fence against a job that kills its workers.
 const DELIVERIES_MAX: i64 = 6;
+/// An audit that its worker could not finish so often is dropped.
+const AUDIT_DELIVERIES_MAX: i64 = 3;
+/// A worker that asked for no audits this long has no consumer any more, until it comes back.
+const WORKER_FORGOTTEN: Duration = Duration::from_secs(3_600);
 /// A worker that is silent this long is gone from the registry. Workers report every third of it.
 pub const PRESENCE_AGE: Duration = Duration::from_secs(6);
 /// Action records live as long as the outputs that they name.
@@ -58,7 +62,7 @@ pub async fn declare(connection: &Connection) -> Result<(), QueueError> {
         let name = config.name.clone();
         context.create_or_update_stream(config).await.map_err(|error| refused(&name, &error))?;
     }
-    for bucket in [actions(), workers(), denied()] {
+    for bucket in [actions(), workers(), denied(), audits()] {
         let name = bucket.bucket.clone();
         context.create_or_update_key_value(bucket).await.map_err(|error| refused(&name, &error))?;
     }
@@ -121,6 +125,21 @@ pub async fn declare_pool(connection: &Connection, pool: &Pool) -> Result<(), Qu
     Ok(())
 }
 
+/// Creates or updates the consumer of the audits that `worker` shall run.
+///
+/// # Errors
+/// [`QueueError::Refused`] with the server's words.
+pub async fn declare_worker(connection: &Connection, worker: &WorkerId) -> Result<(), QueueError> {
+    let config = pull::Config {
+        filter_subject: subjects::audit_filter(worker),
+        ack_wait: ACK_WAIT,
+        max_deliver: AUDIT_DELIVERIES_MAX,
+        inactive_threshold: WORKER_FORGOTTEN,
+        ..durable(&subjects::audit_consumer(worker))
+    };
+    declare_consumer(&context(connection), subjects::JOBS, config).await
+}
+
 /// How this server chooses among waiting pulls.
 pub fn order(connection: &Connection) -> Order {
     if connection.orders_pulls() { Order::ByPriority } else { Order::RoundRobin }
@@ -153,7 +172,7 @@ fn results() -> Config {
         name: subjects::RESULTS.into(),
         subjects: vec![subjects::RESULTS_OF_ALL.into()],
         discard: DiscardPolicy::Old,
-        max_messages_per_subject: 1,
+        // All of a subject are kept: a worker cannot hide what it said first, which its client took.
         max_age: JOB_AGE_MAX,
         max_bytes: 4 * GIB,
         storage: StorageType::File,
@@ -209,6 +228,17 @@ fn denied() -> kv::Config {
         bucket: subjects::DENIED.into(),
         history: 1,
         max_bytes: GIB / 64,
+        storage: StorageType::File,
+        ..kv::Config::default()
+    }
+}
+
+fn audits() -> kv::Config {
+    kv::Config {
+        bucket: subjects::AUDITS.into(),
+        history: 1,
+        max_age: 2 * JOB_AGE_MAX,
+        max_bytes: GIB / 4,
         storage: StorageType::File,
         ..kv::Config::default()
     }

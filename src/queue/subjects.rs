@@ -31,14 +31,18 @@ pub const SYSTEM_PING_CONNECTIONS: &str = "$SYS.REQ.SERVER.PING.CONNZ";
 pub const CLIENT_REQUESTS: &str = "farm.c.*.*";
 /// Everything that workers report to schedulers.
 pub const WORKER_REPORTS: &str = "farm.w.*.wrong";
+/// Bucket of audits under way.
+pub const AUDITS: &str = "audits";
 /// Every result.
-pub const RESULTS_OF_ALL: &str = "results.*.*";
+pub const RESULTS_OF_ALL: &str = "results.*.*.*";
 /// Every worker's report.
 pub const PROGRESS_OF_ALL: &str = "progress.*.*";
 /// Everything that workers say of jobs in their hands.
 pub const HOLDINGS: &str = "farm.w.*.hold";
 /// Every job that nobody waits for any more.
 pub const CANCELLATIONS: &str = "farm.cancel.*";
+/// What stands in an audit's subject where other jobs have their lane.
+pub const AUDIT_TOKEN: &str = "a";
 /// Group name of prioritised pulls.
 pub const PULL_GROUP: &str = "g";
 
@@ -123,6 +127,21 @@ pub fn lane_consumer(pool: &Pool, lane: Lane, prioritized: Order) -> String {
     }
 }
 
+/// Subject of a job that `worker` shall run again: in no lane, and for nobody else.
+pub fn audit(pool: &Pool, worker: &WorkerId) -> String {
+    format!("jobs.{pool}.{AUDIT_TOKEN}.{worker}")
+}
+
+/// All audits that `worker` shall run.
+pub fn audit_filter(worker: &WorkerId) -> String {
+    format!("jobs.*.{AUDIT_TOKEN}.{worker}")
+}
+
+/// Name of the consumer that serves them; no pool's name has capitals.
+pub fn audit_consumer(worker: &WorkerId) -> String {
+    format!("AUDIT-{worker}")
+}
+
 /// Where a worker asks `consumer` for its next job; `*` is every consumer.
 pub fn pull(consumer: &str) -> String {
     format!("$JS.API.CONSUMER.MSG.NEXT.{JOBS}.{consumer}")
@@ -169,11 +188,15 @@ pub fn parse_delivery(subject: &str) -> Option<Delivery<'_>> {
 }
 
 /// The consumers that deliver a job that was queued on `subject`.
-pub fn consumers_of(subject: &str) -> Option<[String; 2]> {
+pub fn consumers_of(subject: &str) -> Option<Vec<String>> {
     let pool = subject.strip_prefix("jobs.")?.split('.').next()?.parse().ok()?;
-    let (token, _) = parse_job(subject)?;
+    let (token, last) = parse_job(subject)?;
+    if token == AUDIT_TOKEN {
+        return Some(vec![audit_consumer(&last.parse().ok()?)]);
+    }
     let lane = Lane::ALL.into_iter().find(|lane| lane.token() == token)?;
-    Some([Order::RoundRobin, Order::ByPriority].map(|order| lane_consumer(&pool, lane, order)))
+    let orders = [Order::RoundRobin, Order::ByPriority];
+    Some(orders.map(|order| lane_consumer(&pool, lane, order)).into())
 }
 
 /// How the server chooses among waiting pulls.
@@ -185,14 +208,25 @@ pub enum Order {
     ByPriority,
 }
 
-/// Where the result of `job` goes.
-pub fn result(client: &ClientId, job: JobId) -> String {
-    format!("results.{client}.{job}")
+/// Where `worker` puts the result of `job`. A worker has the right to its own name alone: whose
+/// result it is, the server vouches for.
+pub fn result(client: &ClientId, job: JobId, worker: &WorkerId) -> String {
+    format!("results.{client}.{job}.{worker}")
+}
+
+/// Results of `job`, whoever ran it.
+pub fn results_of_job(client: &ClientId, job: JobId) -> String {
+    format!("results.{client}.{job}.*")
 }
 
 /// All results of `client`.
 pub fn results_of(client: &ClientId) -> String {
-    format!("results.{client}.*")
+    format!("results.{client}.*.*")
+}
+
+/// All results of `worker`.
+pub fn results_by(worker: &WorkerId) -> String {
+    format!("results.*.*.{worker}")
 }
 
 /// Where a worker reports on `job`.
@@ -205,14 +239,16 @@ pub fn progress_of(client: &ClientId) -> String {
     format!("progress.{client}.*")
 }
 
-/// The job id at the end of a result's or progress report's subject.
+/// The job id in the subject of a result, a progress report or a cancellation.
 pub fn parse_job_id(subject: &str) -> Option<JobId> {
-    subject.rsplit('.').next()?.parse().ok()
+    subject.split('.').nth(2)?.parse().ok()
 }
 
-/// The client in the middle of a result's subject.
-pub fn parse_result_client(subject: &str) -> Option<ClientId> {
-    subject.strip_prefix("results.")?.split('.').next()?.parse().ok()
+/// Client and worker of a result's subject.
+pub fn parse_result(subject: &str) -> Option<(ClientId, WorkerId)> {
+    let mut parts = subject.strip_prefix("results.")?.split('.');
+    let client = parts.next()?.parse().ok()?;
+    Some((client, parts.nth(1)?.parse().ok()?))
 }
 
 /// Tells workers to stop working on `job`.
@@ -379,6 +415,8 @@ mod tests {
         assert_eq!(parse_job(&subject), Some(("b", "t1")));
         let consumers = consumers_of(&subject).unwrap();
         assert_eq!(consumers, [format!("{pool}-b"), format!("{pool}-b-p")]);
+        let audited = audit(&pool, &"w-1".parse().unwrap());
+        assert_eq!(consumers_of(&audited).unwrap(), ["AUDIT-w-1"]);
         assert_eq!(consumers_of("results.a.b.c"), None);
     }
 
@@ -402,6 +440,18 @@ mod tests {
         ] {
             assert_eq!(parse_delivery(subject), None, "{subject}");
         }
+    }
+
+    #[test]
+    fn results_name_client_job_and_worker() {
+        let job = JobId::random().unwrap();
+        let (client, worker) = ("c-1".parse().unwrap(), "w-1".parse().unwrap());
+        let subject = result(&client, job, &worker);
+        assert_eq!(parse_job_id(&subject), Some(job));
+        assert_eq!(parse_result(&subject), Some((client.clone(), worker)));
+        assert_eq!(parse_job_id(&progress(&client, job)), Some(job));
+        assert_eq!(parse_job_id(&cancel(job)), Some(job));
+        assert_eq!(parse_result(&progress(&client, job)), None);
     }
 
     #[test]

@@ -6,9 +6,10 @@
 //! away without a word.
 //!
 //! Reading order: [`settings`], [`run`], [`identity`], [`certificates`], [`door`], [`deny_list`],
-//! [`reception`], [`lanes`], [`registry`], [`recorder`], [`examiner`], [`undertaker`]; [`spaces`] and [`quota`] keep
-//! tenants apart, [`meter`] counts what they send.
+//! [`reception`], [`lanes`], [`registry`], [`recorder`], [`audit`], [`examiner`], [`undertaker`];
+//! [`spaces`] and [`quota`] keep tenants apart, [`meter`] counts what they send.
 
+pub mod audit;
 pub mod certificates;
 pub mod deny_list;
 pub mod door;

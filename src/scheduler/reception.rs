@@ -6,18 +6,20 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::Notify;
 
+use super::audit;
 use super::door::Door;
 use super::examiner::{self, Examiner};
 use super::lanes::{self, Load, Queued, Urgency};
 use super::quota::Quotas;
 use super::registry::Registry;
-use super::settings::Settings;
+use super::settings::{Rate, Settings};
 use super::spaces::Spaces;
 use crate::job::wire::{
     self, CacheUse, CallOff, FarmStatus, Findings, HelloReply, JobMessage, JobResult, Submit,
     SubmitReply, WrongBlob,
 };
 use crate::job::{JobId, Principal, Proof, Tenant};
+use crate::queue::audits::Audits;
 use crate::queue::serve::{Desk, Request};
 use crate::queue::subjects::Question;
 use crate::queue::{QueueError, streams};
@@ -37,6 +39,17 @@ const COUNT_FRESH: Duration = Duration::from_millis(20);
 /// A tenant is over its limit as long as any scheduler has said so within this time.
 const OVER_HOLDS: Duration = Duration::from_secs(3);
 
+/// What settings and secrets say about every job.
+#[derive(Clone)]
+pub struct Rules {
+    /// Key of the proofs.
+    pub proof_key: [u8; 32],
+    /// Longest expected wait, in seconds, that a job is queued for.
+    pub wait_seconds_max: u32,
+    /// Share of results that are audited.
+    pub sample_rate: Rate,
+}
+
 /// What all tasks of a scheduler share.
 pub struct Office {
     /// The way to clients, workers and JetStream.
@@ -45,8 +58,10 @@ pub struct Office {
     pub door: Door,
     /// Who looks at blobs.
     pub examiner: Examiner,
-    proof_key: [u8; 32],
-    wait_seconds_max: u32,
+    /// Audits under way.
+    pub audits: Audits,
+    /// What its settings say.
+    pub rules: Rules,
     /// What each tenant may use.
     pub quotas: Quotas,
     /// Where their blobs are.
@@ -68,7 +83,8 @@ impl Office {
         desk: Desk,
         door: Door,
         examiner: Examiner,
-        proof_key: [u8; 32],
+        audits: Audits,
+        rules: Rules,
         settings: &Settings,
     ) -> Self {
         let quotas = settings.quota.clone();
@@ -77,8 +93,8 @@ impl Office {
             desk,
             door,
             examiner,
-            proof_key,
-            wait_seconds_max: settings.queue_wait_seconds_max,
+            audits,
+            rules,
             quotas,
             registry: Mutex::new(Registry::new(streams::PRESENCE_AGE)),
             load: Mutex::default(),
@@ -118,7 +134,7 @@ impl Office {
 
     /// Whether the proof of `result` was made here for its job, action and space.
     pub fn proves(&self, result: &JobResult) -> bool {
-        result.proof.holds(&self.proof_key, result.job, &result.action, &result.space)
+        result.proof.holds(&self.rules.proof_key, result.job, &result.action, &result.space)
     }
 
     /// A scheduler says that `tenant` has sent more than it may.
@@ -269,7 +285,7 @@ async fn admit(office: &Office, from: &Principal, submit: Submit) -> SubmitReply
     }
     let outstanding = office.load().total();
     let wait = lanes::wait_seconds(outstanding, slots, office.job_ms());
-    if wait > office.wait_seconds_max {
+    if wait > office.rules.wait_seconds_max {
         return SubmitReply::Busy { wait_seconds: wait };
     }
     let urgency = if submit.interactive { Urgency::Interactive } else { Urgency::Build };
@@ -278,7 +294,7 @@ async fn admit(office: &Office, from: &Principal, submit: Submit) -> SubmitReply
         Ok(coming) => coming,
         Err(words) => return SubmitReply::OverQuota(words),
     };
-    let proof = Proof::new(&office.proof_key, submit.job, &action, space);
+    let proof = Proof::new(&office.rules.proof_key, submit.job, &action, space);
     let job = JobMessage {
         client: client.clone(),
         tenant: tenant.clone(),
@@ -287,7 +303,8 @@ async fn admit(office: &Office, from: &Principal, submit: Submit) -> SubmitReply
         published_unix_ms: unix_ms(),
         submit,
     };
-    match office.desk.enqueue(&job, lane).await {
+    let (queued, ()) = tokio::join!(office.desk.enqueue(&job, lane), audit::keep(office, &job));
+    match queued {
         Ok(place) => {
             coming.queued = Queued::Yes;
             office.busy.notify_one();

@@ -1,11 +1,15 @@
-//! Records results in the action cache: only with a valid proof, and only when every blob exists.
+//! Records results in the action cache: only with a valid proof, only when every blob exists, and
+//! only of workers that are not denied.
 
 use crate::job::outcome::{Content, Outcome};
 use crate::job::wire::{self, ActionRecord, BlobClass, CacheUse, JobEnd, JobResult};
-use crate::job::{ClientId, Exit};
+use crate::job::{Exit, WorkerId};
 use crate::queue::serve::{Inbox, Letter};
+use crate::queue::server_config::SCHEDULER_USER;
 use crate::store::Blobs;
 
+use super::audit;
+use super::door::reserved_client;
 use super::reception::{Office, unix_ms};
 
 /// Records results until the consumer breaks.
@@ -17,31 +21,39 @@ pub async fn record_all(office: &Office, blobs: &Blobs, inbox: &mut Inbox) {
 }
 
 async fn read(office: &Office, blobs: &Blobs, letter: &Letter) {
-    let client = letter.result_client();
+    let Some((client, worker)) = letter.result_parties() else { return };
     let result = match wire::decode::<JobResult>(letter.payload()) {
         Ok(result) => result,
-        Err(error) => return tracing::warn!(?client, %error, "unreadable result passed over"),
+        Err(error) => {
+            return tracing::warn!(%client, %worker, %error, "unreadable result passed over");
+        }
     };
+    if client == reserved_client() {
+        return match worker.as_str() {
+            SCHEDULER_USER => audit::given_up(office, &result).await,
+            _ => audit::settle(office, &worker, &result).await,
+        };
+    }
     office.busy.notify_one();
     let JobEnd::Done(outcome) = &result.end else { return };
     office.learn(result.times.run_ms);
-    match recordable(office, blobs, client.as_ref(), &result, outcome).await {
+    match recordable(office, blobs, &worker, &result, outcome).await {
         Err(why) => {
-            tracing::warn!(job = %result.job, worker = %result.worker, why, "result not recorded")
+            tracing::warn!(job = %result.job, %worker, why, "result not recorded")
         }
         Ok(Verdict::Pass) => {}
         Ok(Verdict::Record) => {
             let record = ActionRecord {
                 outcome: outcome.clone(),
-                worker: result.worker.clone(),
+                worker: worker.clone(),
                 recorded_unix_ms: unix_ms(),
                 run_ms: result.times.run_ms,
             };
-            if let Err(error) =
-                office.desk.write_record(&result.space, &result.action, &record).await
-            {
-                tracing::warn!(job = %result.job, %error, "result not recorded");
+            let (space, action) = (&result.space, &result.action);
+            if let Err(error) = office.desk.write_record(space, action, &record).await {
+                return tracing::warn!(job = %result.job, %error, "result not recorded");
             }
+            audit::begin(office, &worker, &result, outcome).await;
         }
     }
 }
@@ -54,12 +66,18 @@ enum Verdict {
 async fn recordable(
     office: &Office,
     blobs: &Blobs,
-    client: Option<&ClientId>,
+    worker: &WorkerId,
     result: &JobResult,
     outcome: &Outcome,
 ) -> Result<Verdict, &'static str> {
-    if client.is_none() || !office.proves(result) {
+    if !office.proves(result) {
         return Err("its proof does not hold");
+    }
+    if result.worker != *worker {
+        return Err("it names another worker");
+    }
+    if office.door.denies(worker) {
+        return Err("its worker is denied");
     }
     let wanted = result.cache != CacheUse::Off
         && outcome.exit == Exit::Code(0)

@@ -13,15 +13,27 @@ pub struct Registry {
     workers: HashMap<WorkerId, (Instant, WorkerState)>,
 }
 
+/// Whether a worker was in the registry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Known {
+    /// It was.
+    Already,
+    /// It came, or came back.
+    New,
+}
+
 impl Registry {
     /// An empty registry that forgets workers which were silent for `age_max`.
     pub fn new(age_max: Duration) -> Self {
         Self { age_max, workers: HashMap::new() }
     }
 
-    /// A worker said something of itself.
-    pub fn said(&mut self, state: WorkerState, now: Instant) {
-        self.workers.insert(state.worker.clone(), (now, state));
+    /// A worker said something of itself; whether it had before, and lately enough.
+    pub fn said(&mut self, state: WorkerState, now: Instant) -> Known {
+        match self.workers.insert(state.worker.clone(), (now, state)) {
+            Some((before, _)) if now.duration_since(before) <= self.age_max => Known::Already,
+            _ => Known::New,
+        }
     }
 
     /// A worker took itself out.
@@ -77,7 +89,8 @@ mod tests {
     fn silent_and_draining_workers_give_no_slots() {
         let (start, pool) = (Instant::now(), Pool::of_this_machine());
         let mut registry = Registry::new(Duration::from_secs(6));
-        registry.said(state("a", 2), start);
+        assert_eq!(registry.said(state("a", 2), start), Known::New);
+        assert_eq!(registry.said(state("a", 2), start), Known::Already);
         registry.said(state("b", 4), start + Duration::from_secs(5));
         assert_eq!(registry.slots(&pool, start + Duration::from_secs(5)), 6);
         assert_eq!(registry.slots(&pool, start + Duration::from_secs(7)), 4);

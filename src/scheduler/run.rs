@@ -1,7 +1,7 @@
 //! The scheduler's life: connect, declare, then one loop over everything that happens.
 
-use std::collections::HashSet;
-use std::sync::Arc;
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
@@ -11,11 +11,13 @@ use tokio::sync::Semaphore;
 use super::door::{self, Door};
 use super::examiner::{self, Examiner};
 use super::identity::{Identity, KeyError, key_bytes};
-use super::reception::{self, Office};
+use super::reception::{self, Office, Rules};
+use super::registry::Known;
 use super::settings::{FarmSecrets, Settings};
 use super::{certificates, meter, recorder, undertaker};
-use crate::job::Pool;
+use crate::job::{Pool, WorkerId};
 use crate::lifecycle::Lifecycle;
+use crate::queue::audits::Audits;
 use crate::queue::callout::{Admission, Caller, Callout};
 use crate::queue::denied::Denied;
 use crate::queue::holdings::{Heard, Hold};
@@ -34,6 +36,11 @@ const HEARD_AT_ONCE: usize = 64;
 const CALLERS_MAX: usize = 512;
 /// How long requests under way may take when stopping.
 const DRAIN: Duration = Duration::from_secs(5);
+
+/// How often the log says that somebody was turned away.
+const TELL_EVERY: Duration = Duration::from_secs(60);
+/// Most of them that are remembered for it.
+const TOLD_MAX: usize = 1_000;
 
 /// Why a scheduler could not start.
 #[derive(Debug, thiserror::Error)]
@@ -85,19 +92,25 @@ pub async fn run(
     let system = Connection::open(&system, "system", Patience::Endless).await?;
     let denied = Denied::open(desk.connection()).await?;
     let door = Door::open(denied, System::new(system.clone())).await?;
+    let audits = Audits::open(desk.connection()).await?;
+    let rules = Rules {
+        proof_key,
+        wait_seconds_max: settings.queue_wait_seconds_max,
+        sample_rate: settings.audit.sample_rate,
+    };
     for pool in &settings.pools {
         streams::declare_pool(desk.connection(), pool).await?;
     }
     let (requests, reports) = (desk.requests().await?, desk.reports().await?);
     let examiner = Examiner::new(blobs.clone());
-    let office = Arc::new(Office::new(desk, door, examiner, proof_key, &settings));
+    let office = Arc::new(Office::new(desk, door, examiner, audits, rules, &settings));
     let known: HashSet<Pool> = settings.pools.iter().cloned().collect();
     if settings.quota.limit_uploads() {
         lifecycle.spawn_until_stop(meter::hear(office.clone()));
         lifecycle.spawn_until_stop(meter::watch(office.clone(), System::new(system.clone())));
     }
     identity.keep(lifecycle);
-    let porter = Porter { identity, settings, office: office.clone() };
+    let porter = Porter { identity, settings, office: office.clone(), told: Mutex::default() };
     lifecycle.spawn_until_stop(answer_callouts(callout, Arc::new(porter), lifecycle.clone()));
     lifecycle.spawn_until_stop(door::follow(office.clone()));
     lifecycle.spawn_until_stop(door::guard(office.clone()));
@@ -157,6 +170,10 @@ async fn serve(office: &Arc<Office>, mut requests: Requests, lifecycle: &Lifecyc
 async fn declare_again(office: &Office) {
     let connection = office.desk.connection();
     let pools = office.registry().pools();
+    let workers: Vec<WorkerId> = {
+        let registry = office.registry();
+        registry.live(Instant::now()).into_iter().map(|state| state.worker.clone()).collect()
+    };
     if let Err(error) = streams::declare(connection).await {
         tracing::error!(%error, "streams were not declared again");
     }
@@ -166,6 +183,11 @@ async fn declare_again(office: &Office) {
             tracing::error!(%pool, %error, "queues were not declared again");
         }
     }
+    for worker in workers {
+        if let Err(error) = streams::declare_worker(connection, &worker).await {
+            tracing::error!(%worker, %error, "queue of audits was not declared again");
+        }
+    }
 }
 
 /// Whoever knows who may connect.
@@ -173,6 +195,7 @@ struct Porter {
     identity: Identity,
     settings: Arc<Settings>,
     office: Arc<Office>,
+    told: Mutex<Told>,
 }
 
 /// Each caller has a task of its own: one whose issuer is slow holds up nobody else.
@@ -201,10 +224,33 @@ impl Porter {
                 tracing::info!(name, account, by, host = caller.host, "let in");
             }
             Err(refusal) => {
-                tracing::warn!(user = caller.user, host = caller.host, refusal, "turned away");
+                let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+                if told.is_new(format!("{}: {refusal}", caller.user)) {
+                    tracing::warn!(user = caller.user, host = caller.host, refusal, "turned away");
+                }
             }
         }
         decision
+    }
+}
+
+/// Who was turned away lately, and why: a party that is denied tries again several times a second.
+#[derive(Default)]
+struct Told(HashMap<String, Instant>);
+
+impl Told {
+    /// Whether the log has not said it lately.
+    fn is_new(&mut self, words: String) -> bool {
+        if self.0.len() >= TOLD_MAX {
+            self.0.clear();
+        }
+        let now = Instant::now();
+        let lately = |last: &Instant| now.duration_since(*last) < TELL_EVERY;
+        let new = !self.0.get(&words).is_some_and(lately);
+        if new {
+            self.0.insert(words, now);
+        }
+        new
     }
 }
 
@@ -237,7 +283,13 @@ async fn follow_worker(office: &Office, known: &mut HashSet<Pool>, change: Worke
                     Err(error) => tracing::error!(pool = %state.pool, %error, "pool has no queues"),
                 }
             }
-            office.registry().said(state, Instant::now());
+            let worker = state.worker.clone();
+            let new = office.registry().said(state, Instant::now());
+            if new == Known::New
+                && let Err(error) = streams::declare_worker(office.desk.connection(), &worker).await
+            {
+                tracing::error!(%worker, %error, "worker has no queue of audits");
+            }
         }
     }
 }

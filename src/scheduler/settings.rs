@@ -44,6 +44,49 @@ pub struct Settings {
     /// What each tenant may use.
     #[serde(default)]
     pub quota: Quotas,
+    /// How results are checked.
+    #[serde(default)]
+    pub audit: Audit,
+}
+
+/// How results are checked: some jobs run again on another worker.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Audit {
+    /// Share of recorded results that are checked.
+    pub sample_rate: Rate,
+}
+
+/// A share, from 0 (none) to 1 (all).
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
+#[serde(try_from = "f64")]
+pub struct Rate(f64);
+
+impl Rate {
+    /// As a number.
+    pub fn get(self) -> f64 {
+        self.0
+    }
+}
+
+impl Default for Rate {
+    /// One percent of the farm's work. A worker that lies every time is found after a hundred
+    /// results on average, within a minute of a build.
+    fn default() -> Self {
+        Self(0.01)
+    }
+}
+
+impl TryFrom<f64> for Rate {
+    type Error = String;
+
+    fn try_from(rate: f64) -> Result<Self, String> {
+        if (0.0..=1.0).contains(&rate) {
+            Ok(Self(rate))
+        } else {
+            Err(format!("`{rate}` is no share: wanted 0 to 1"))
+        }
+    }
 }
 
 /// The farm's secrets, shared by its schedulers.

@@ -23,7 +23,7 @@ const STREAMS: [&str; 7] = [
     "KV_denied",
 ];
 /// Subjects that neither clients nor workers may listen to.
-const EARS: [&str; 19] = [
+const EARS: [&str; 20] = [
     ">",
     "*",
     "*.>",
@@ -32,6 +32,7 @@ const EARS: [&str; 19] = [
     "_INBOX.alice.>",
     "results.>",
     "results.*.*",
+    "results.*.*.*",
     "jobs.>",
     "blobs.>",
     "farm.>",
@@ -51,6 +52,7 @@ fn forbidden() -> Vec<String> {
     let mut subjects = vec![
         format!("jobs.{pool}.n.default"),
         format!("jobs.{pool}.u.alice"),
+        format!("jobs.{pool}.a.worker-1"),
         format!("$KV.actions.shared.{digest}"),
         "$KV.workers.worker-1".to_owned(),
         "farm.c.alice.submit".to_owned(),
@@ -68,7 +70,7 @@ fn forbidden() -> Vec<String> {
         "$SYS.REQ.SERVER.PING".to_owned(),
         "$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.JOBS.x".to_owned(),
     ];
-    for stream in STREAMS.into_iter().chain(["DEAD"]) {
+    for stream in STREAMS.into_iter().chain(["KV_audits", "DEAD"]) {
         for call in ["INFO", "CREATE", "UPDATE", "DELETE", "PURGE", "MSG.GET", "MSG.DELETE"] {
             subjects.push(format!("$JS.API.STREAM.{call}.{stream}"));
         }
@@ -153,7 +155,8 @@ async fn a_client_reaches_nothing_but_its_own() {
     attacks.extend(
         [
             "results.alice.1",
-            "results.mallory.1",
+            "results.alice.1.worker-1",
+            "results.mallory.1.mallory",
             "progress.alice.1",
             "progress.mallory.1",
             "$JS.ACK.JOBS.x.1.1.1.1.0",
@@ -184,6 +187,10 @@ async fn a_worker_reaches_nothing_but_its_jobs() {
     attacks.push(format!("blobs.in.shared.{}.0", Digest::of(b"evil")));
     attacks.push(format!("blobs.tc.shared.{}.0", Digest::of(b"evil")));
     attacks.push("farm.c.mallory.submit".to_owned());
+    // A result, an audit, and a report under another worker's name.
+    attacks.push("results.alice.1.worker-1".to_owned());
+    attacks.push("results.alice.1.scheduler".to_owned());
+    attacks.push("$JS.API.CONSUMER.MSG.NEXT.JOBS.AUDIT-worker-1".to_owned());
     attacks.push("$JS.API.CONSUMER.MSG.NEXT.JOBS.other-pool-n".to_owned());
     attacks.push("$JS.API.CONSUMER.MSG.NEXT.RESULTS.recorder".to_owned());
     attacks.extend(

@@ -14,13 +14,9 @@ use std::time::Duration;
 use jetcc::config::Environment;
 use jetcc::exec::{self, Ended, Finished, Spec};
 use jetcc::job::Pool;
-use jetcc::queue::blobs::NatsBlobs;
-use jetcc::queue::server_config::{SCHEDULER_USER, SYSTEM_USER};
-use jetcc::queue::system::System;
-use jetcc::queue::{Connection, Login, Password, Patience, Secret, TlsSettings, subjects};
+use jetcc::queue::Secret;
 use jetcc::scheduler::identity;
 use jetcc::setup::{self, Shown, Tls, Transport};
-use jetcc::store::{Blobs, Limits};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -40,6 +36,9 @@ const COMMAND: Duration = Duration::from_secs(300);
 const LOG_LINES: usize = 120;
 /// A worker of tests takes its slots whatever else runs on this machine.
 const WORKER: &str = "load = 'ignore'\nmemory_per_job_bytes = 1048576";
+
+/// Which jobs are audited is left to chance; tests ask for it where they want it.
+const SCHEDULER: &str = "audit.sample_rate = 0";
 
 /// What the farm shall look like.
 #[derive(Debug, Default)]
@@ -89,6 +88,7 @@ impl Builder {
         let variables = variables(path, &addresses);
         let mut farm = Farm { folder, variables, addresses, members: vec![server], ended: false };
         farm.set("worker", WORKER);
+        farm.set("scheduler", SCHEDULER);
         for (role, toml) in &self.settings {
             farm.set(role, toml);
         }
@@ -348,38 +348,6 @@ impl Farm {
             pair.into_iter().find(|(one, _)| compiles(one))
         })
         .await
-    }
-
-    /// A connection as one of the server's own users, whose password is in the farm's secrets.
-    async fn connect(&self, user: &str, password: &str) -> Connection {
-        let login = Login {
-            url: self.nats_url().to_owned(),
-            tls: TlsSettings::default(),
-            user: user.to_owned(),
-            password: Password::Fixed(Secret::new(&self.setting("secrets", password))),
-            inbox: subjects::inbox(user),
-        };
-        Connection::open(&login, "test", Patience::None).await.unwrap()
-    }
-
-    /// The farm's blobs in NATS, with a scheduler's rights.
-    pub(crate) async fn blobs(&self) -> Blobs {
-        let connection = self.connect(SCHEDULER_USER, "scheduler_password").await;
-        Blobs::new(NatsBlobs::shared(connection), Limits::default())
-    }
-
-    /// What the scheduler has counted of one kind of wrong things.
-    pub(crate) async fn finding(&self, name: &str) -> u64 {
-        let findings = self.status().await["SchedulerStatus"][1]["findings"].clone();
-        findings[name].as_u64().unwrap_or_else(|| panic!("no `{name}` in {findings}"))
-    }
-
-    /// Names of all connections to `account`, as the server tells.
-    pub(crate) async fn peers(&self, account: &str) -> Vec<String> {
-        let connection = self.connect(SYSTEM_USER, "system_password").await;
-        let peers = System::new(connection.clone()).peers(account).await.unwrap();
-        connection.close().await;
-        peers.into_iter().map(|peer| peer.name).collect()
     }
 
     /// The client's daemon, if one runs.

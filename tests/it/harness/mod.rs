@@ -8,6 +8,7 @@
 pub(crate) mod attacker;
 pub(crate) mod cases;
 pub(crate) mod farm;
+mod insight;
 pub(crate) mod members;
 pub(crate) mod nats;
 pub(crate) mod oidc;

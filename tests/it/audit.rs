@@ -1,0 +1,170 @@
+//! Results are checked by running some jobs again elsewhere: a liar is found and put out, and nobody
+//! else is.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
+
+use jetcc::config::Environment;
+
+use crate::harness::farm::Farm;
+use crate::harness::project::Project;
+use crate::harness::wait::until;
+
+const EVERY_RESULT: &str = "audit.sample_rate = 1";
+/// gcc names the sections of such an object by chance.
+const NOT_REPEATABLE: &str = "gcc -O1 -flto -c lto.c";
+/// Compiles in which a liar has its turn for sure.
+const TURNS: u32 = 40;
+
+/// A worker's bubblewrap that changes some objects after the compiler has written them, and leaves
+/// the toolchain's references alone.
+fn lying_bubblewrap(farm: &Farm) -> PathBuf {
+    let bwrap = Environment::capture().find_program("bwrap").unwrap();
+    let script = format!(
+        "#!/bin/sh\n\
+         {} \"$@\"\n\
+         code=$?\n\
+         while [ $# -gt 1 ]; do\n\
+           if [ \"$1\" = --bind ]; then\n\
+             for file in \"$2\"/victim*.o; do [ -f \"$file\" ] && printf lie >> \"$file\"; done\n\
+           fi\n\
+           shift\n\
+         done\n\
+         exit $code\n",
+        bwrap.display()
+    );
+    let path = farm.path("lying-bwrap");
+    fs::write(&path, script).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    path
+}
+
+async fn add_liar(farm: &mut Farm, name: &str) {
+    let bwrap = lying_bubblewrap(farm);
+    let own = [("JETCC_CACHE_DIR", farm.path(name)), ("JETCC_BWRAP_PATH", bwrap)];
+    farm.add_with("worker", name, &own).await;
+}
+
+/// Waits until the scheduler has counted so many audits that ended in that way.
+async fn audits(farm: &Farm, ended: &str, count: u64) {
+    until(&format!("{count} audits have {ended}"), async || {
+        let found = farm.findings().await["audits"][ended].as_u64();
+        (found == Some(count)).then_some(())
+    })
+    .await;
+}
+
+/// A project of sources that are all alike but for a number: the liar is honest about one half.
+fn sources() -> Project {
+    let text = |n| format!("int number(void) {{ return {n}; }}\n");
+    let file = |name: &str, n| (format!("{name}{n}.c"), text(n));
+    Project::new(
+        &(0..TURNS).flat_map(|n| [file("plain", n), file("victim", n)]).collect::<Vec<_>>(),
+    )
+}
+
+/// Whether it is worker or auditor: it alone is put out, with everything that it gave.
+#[tokio::test]
+async fn a_liar_is_quarantined_and_its_results_are_withdrawn() {
+    let mut farm = Farm::builder().workers(2).setting("scheduler", EVERY_RESULT).start().await;
+    add_liar(&mut farm, "worker-3").await;
+    farm.wait_for_workers(3).await;
+    let project = sources();
+    let mut turn = 0;
+    while farm.stats().await.remote_on("worker-3") == 0 {
+        assert_eq!(project.same(&farm, &[&format!("gcc -c plain{turn}.c")]).await, 1);
+        turn += 1;
+        audits(&farm, "passed", turn).await;
+    }
+    let plain = format!("gcc -c plain{}.c", turn - 1);
+    let mut victims = Vec::new();
+    for turn in 0..TURNS {
+        victims.push(format!("gcc -c victim{turn}.c"));
+        project.through(&farm, &[&victims[victims.len() - 1]]).await;
+        if farm.finding("denied").await == 1 {
+            break;
+        }
+    }
+    audits(&farm, "failed", 1).await;
+    farm.wait_for_workers(2).await;
+    let scheduler = farm.member("scheduler");
+    until("what it gave is withdrawn, and it does not come back", async || {
+        let refused = scheduler.said("turned away user=\"worker-3\"");
+        (refused && scheduler.said("known results withdrawn worker=worker-3")).then_some(())
+    })
+    .await;
+    let findings = farm.findings().await;
+    assert_eq!((&findings["denied"], &findings["suspected"]), (&1.into(), &serde_json::json!([])));
+    assert!(scheduler.said("denied party=worker `worker-3` by=quarantine"));
+
+    let before = farm.stats().await;
+    assert_eq!(project.same(&farm, &[&plain]).await, 1);
+    for victim in &victims {
+        project.same(&farm, &[victim]).await;
+    }
+    assert_eq!(farm.stats().await.remote_on("worker-3"), before.remote_on("worker-3"));
+    farm.finish().await;
+}
+
+#[tokio::test]
+async fn honest_workers_pass_every_audit() {
+    let farm = Farm::builder().workers(3).setting("scheduler", EVERY_RESULT).start().await;
+    let project = Project::many(8);
+    for n in 0..8 {
+        assert_eq!(project.same(&farm, &[&format!("gcc -O1 -g -c f{n}.c")]).await, 1);
+        audits(&farm, "passed", n + 1).await;
+    }
+    let findings = farm.findings().await;
+    let counts = serde_json::json!({"passed": 8, "failed": 0, "unclear": 0, "dropped": 0});
+    assert_eq!((&findings["audits"], &findings["denied"]), (&counts, &0.into()));
+    assert_eq!(findings["withdrawn"], 0);
+    farm.finish().await;
+}
+
+#[tokio::test]
+async fn nobody_is_blamed_for_a_compile_that_is_not_repeatable() {
+    let farm = Farm::builder().workers(3).setting("scheduler", EVERY_RESULT).start().await;
+    let project = Project::new(&[("lto.c", "int f(int x) { return x + 1; }\n")]);
+    assert_eq!(project.same(&farm, &[NOT_REPEATABLE]).await, 1);
+    audits(&farm, "unclear", 1).await;
+    until("its result is withdrawn", async || (farm.finding("withdrawn").await == 1).then_some(()))
+        .await;
+    let findings = farm.findings().await;
+    assert_eq!((&findings["denied"], &findings["suspected"]), (&0.into(), &serde_json::json!([])));
+    assert_eq!(project.same(&farm, &[NOT_REPEATABLE]).await, 1);
+    assert_eq!(farm.stats().await.hits(), 0);
+    audits(&farm, "unclear", 2).await;
+    farm.finish().await;
+}
+
+#[tokio::test]
+async fn two_workers_that_differ_are_suspected_and_keep_working() {
+    let farm = Farm::builder().workers(2).setting("scheduler", EVERY_RESULT).start().await;
+    let project = Project::new(&[("lto.c", "int f(int x) { return x + 1; }\n")]);
+    assert_eq!(project.same(&farm, &[NOT_REPEATABLE]).await, 1);
+    audits(&farm, "unclear", 1).await;
+    let findings = farm.findings().await;
+    let mut pair: Vec<String> = serde_json::from_value(findings["suspected"][0].clone()).unwrap();
+    pair.sort();
+    assert_eq!(pair, ["worker-1", "worker-2"]);
+    assert_eq!(findings["denied"], 0);
+    farm.wait_for_workers(2).await;
+    farm.finish().await;
+}
+
+#[tokio::test]
+async fn a_single_worker_is_not_audited() {
+    let farm = Farm::builder().setting("scheduler", EVERY_RESULT).start().await;
+    let project = Project::new(&[("a.c", "int a;\n")]);
+    assert_eq!(project.same(&farm, &["gcc -c a.c"]).await, 1);
+    until("its result is known", async || {
+        project.same(&farm, &["gcc -c a.c"]).await;
+        (farm.stats().await.hits() > 0).then_some(())
+    })
+    .await;
+    assert_eq!(farm.held("KV_audits").messages, 0);
+    let counts = serde_json::json!({"passed": 0, "failed": 0, "unclear": 0, "dropped": 0});
+    assert_eq!(farm.findings().await["audits"], counts);
+    farm.finish().await;
+}
