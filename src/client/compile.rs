@@ -3,6 +3,9 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
@@ -17,7 +20,7 @@ use super::locale;
 use super::outputs;
 use super::remote::{self, Answer, Job, Origin};
 use super::report::{Finding, Laps, Report};
-use crate::compiler::{self, Invocation, Plan, Verdict};
+use crate::compiler::{self, Invocation, Plan, RESPONSE_BYTES_MAX, Verdict};
 use crate::job::wire::{BlobClass, CacheUse, WrongBlob};
 use crate::job::{Action, ActionKey, Command, LocalReason, Outcome, Pool};
 use crate::store::{StoreError, content, walk};
@@ -320,6 +323,19 @@ async fn resolve(daemon: &Daemon, request: &Request) -> Result<Resolved, LocalRe
     })
 }
 
+/// A response file, unless it is none: reading a pipe would take from the compiler what is in it.
+fn read_response_file(path: &str) -> io::Result<Vec<u8>> {
+    // Without NONBLOCK a pipe would hold us until somebody writes.
+    let flags = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+    let file = File::options().read(true).custom_flags(flags).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other("not a plain file"));
+    }
+    let mut bytes = Vec::new();
+    file.take(RESPONSE_BYTES_MAX as u64 + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
 fn plan(request: &Request, compiler: &Resolved) -> Verdict {
     let invocation = Invocation {
         family: compiler.family,
@@ -327,7 +343,7 @@ fn plan(request: &Request, compiler: &Resolved) -> Verdict {
         arguments: &request.arguments,
         directory: &request.directory,
     };
-    compiler::plan(&invocation, &|path| std::fs::read(path))
+    compiler::plan(&invocation, &read_response_file)
 }
 
 /// The same command as the user's, with the variables that it may see.

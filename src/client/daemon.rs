@@ -435,7 +435,8 @@ impl Daemon {
             Ok(reach) => match reach.farm.status().await {
                 Err(error) => serde_json::json!({"NotConnected": [url, error.to_string()]}),
                 Ok(farm) => {
-                    let cores: u32 = farm.workers.iter().map(|worker| worker.slots).sum();
+                    let slots = farm.workers.iter().map(|worker| u64::from(worker.slots));
+                    let cores: u64 = slots.sum();
                     serde_json::json!({"SchedulerStatus": [url, {
                         "num_servers": farm.workers.len(),
                         "num_cpus": cores,

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Read, Write};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
-use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use serde::de::DeserializeOwned;
@@ -13,11 +12,14 @@ use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::view::View;
-use crate::job::Exit;
+use crate::job::{Exit, bounded};
 
-/// Largest frame, in bytes: a long command line with a large environment, or a long list of
-/// diagnostics.
-pub const FRAME_BYTES_MAX: u32 = 256 << 20;
+/// Largest request, in bytes: Linux itself allows 6 MiB of arguments and environment.
+pub const REQUEST_BYTES_MAX: u32 = 16 << 20;
+/// Largest answer, in bytes: both streams of a compile.
+pub const REPLY_BYTES_MAX: u32 = 256 << 20;
+/// Memory that is set aside for a frame before its bytes are there.
+const CHUNK_BYTES: usize = 64 << 10;
 
 /// How often a daemon says that it is still at a compile.
 pub const BUSY_EVERY: Duration = Duration::from_secs(3);
@@ -124,64 +126,126 @@ pub enum Reply {
     Text(String),
 }
 
+/// A message of this socket.
+pub trait Frame: Serialize + DeserializeOwned {
+    /// Largest one, in bytes.
+    const BYTES_MAX: u32;
+
+    /// The length of the body that the four bytes before it announce.
+    ///
+    /// # Errors
+    /// When it is larger than [`Frame::BYTES_MAX`].
+    fn length(announced: [u8; 4]) -> io::Result<u64> {
+        let (length, most) = (u32::from_le_bytes(announced), Self::BYTES_MAX);
+        if length > most {
+            return Err(io::Error::other(format!(
+                "frame of {length} bytes, wanted at most {most}"
+            )));
+        }
+        Ok(length.into())
+    }
+
+    /// The message in a frame's body.
+    ///
+    /// # Errors
+    /// When the body is no such message.
+    fn decode(body: &[u8]) -> io::Result<Self> {
+        bounded::decode(body).map_err(io::Error::other)
+    }
+
+    /// The whole frame: length, little endian, and body.
+    ///
+    /// # Errors
+    /// When the message is too large.
+    fn encode(&self) -> io::Result<Vec<u8>> {
+        let mut frame = vec![0; 4];
+        rmp_serde::encode::write(&mut frame, self).map_err(io::Error::other)?;
+        let length =
+            u32::try_from(frame.len() - 4).ok().filter(|length| *length <= Self::BYTES_MAX);
+        let length = length.ok_or_else(|| io::Error::other("frame is too large"))?;
+        frame[..4].copy_from_slice(&length.to_le_bytes());
+        Ok(frame)
+    }
+}
+
+impl Frame for Request {
+    const BYTES_MAX: u32 = REQUEST_BYTES_MAX;
+}
+
+impl Frame for Reply {
+    const BYTES_MAX: u32 = REPLY_BYTES_MAX;
+}
+
 /// Reads one frame, blocking.
 ///
 /// # Errors
 /// When the daemon went away or the frame is malformed.
-pub fn read_frame<T: DeserializeOwned>(stream: &mut UnixStream) -> io::Result<T> {
-    let mut length = [0; 4];
-    stream.read_exact(&mut length)?;
-    let mut body = vec![0; checked(length)?];
-    stream.read_exact(&mut body)?;
-    rmp_serde::from_slice(&body).map_err(io::Error::other)
+pub fn read_frame<T: Frame>(stream: &mut impl Read) -> io::Result<T> {
+    let mut announced = [0; 4];
+    stream.read_exact(&mut announced)?;
+    let length = T::length(announced)?;
+    let mut body = Vec::with_capacity(CHUNK_BYTES.min(length as usize));
+    stream.take(length).read_to_end(&mut body)?;
+    T::decode(whole(&body, length)?)
 }
 
 /// Writes one frame, blocking.
 ///
 /// # Errors
 /// When the daemon went away.
-pub fn write_frame<T: Serialize>(stream: &mut UnixStream, message: &T) -> io::Result<()> {
-    stream.write_all(&encode(message)?)
+pub fn write_frame<T: Frame>(stream: &mut impl Write, message: &T) -> io::Result<()> {
+    stream.write_all(&message.encode()?)
 }
 
 /// Reads one frame.
 ///
 /// # Errors
 /// When the other side went away or the frame is malformed.
-pub async fn receive<T: DeserializeOwned>(stream: &mut tokio::net::UnixStream) -> io::Result<T> {
-    let mut length = [0; 4];
-    stream.read_exact(&mut length).await?;
-    let mut body = vec![0; checked(length)?];
-    stream.read_exact(&mut body).await?;
-    rmp_serde::from_slice(&body).map_err(io::Error::other)
+pub async fn receive<T: Frame>(stream: &mut tokio::net::UnixStream) -> io::Result<T> {
+    let mut announced = [0; 4];
+    stream.read_exact(&mut announced).await?;
+    let length = T::length(announced)?;
+    let mut body = Vec::with_capacity(CHUNK_BYTES.min(length as usize));
+    stream.take(length).read_to_end(&mut body).await?;
+    T::decode(whole(&body, length)?)
 }
 
 /// Writes one frame.
 ///
 /// # Errors
 /// When the other side went away.
-pub async fn send<T: Serialize>(
-    stream: &mut tokio::net::UnixStream,
-    message: &T,
-) -> io::Result<()> {
-    stream.write_all(&encode(message)?).await
+pub async fn send<T: Frame>(stream: &mut tokio::net::UnixStream, message: &T) -> io::Result<()> {
+    stream.write_all(&message.encode()?).await
 }
 
-fn encode<T: Serialize>(message: &T) -> io::Result<Vec<u8>> {
-    let mut frame = vec![0; 4];
-    rmp_serde::encode::write(&mut frame, message).map_err(io::Error::other)?;
-    let length = u32::try_from(frame.len() - 4).ok().filter(|length| *length <= FRAME_BYTES_MAX);
-    let length = length.ok_or_else(|| io::Error::other("frame is too large"))?;
-    frame[..4].copy_from_slice(&length.to_le_bytes());
-    Ok(frame)
+fn whole(body: &[u8], length: u64) -> io::Result<&[u8]> {
+    if body.len() as u64 == length { Ok(body) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
 }
 
-fn checked(length: [u8; 4]) -> io::Result<usize> {
-    let length = u32::from_le_bytes(length);
-    if length > FRAME_BYTES_MAX {
-        return Err(io::Error::other(format!(
-            "frame of {length} bytes, wanted at most {FRAME_BYTES_MAX}"
-        )));
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn announced_lengths_are_not_believed() {
+        let mut announced = u32::MAX.to_le_bytes().to_vec();
+        assert!(read_frame::<Reply>(&mut &announced[..]).is_err());
+        announced = REQUEST_BYTES_MAX.to_le_bytes().to_vec();
+        announced.push(0xc0);
+        let cut = read_frame::<Request>(&mut &announced[..]).unwrap_err();
+        assert_eq!(cut.kind(), io::ErrorKind::UnexpectedEof);
     }
-    Ok(length as usize)
+
+    #[test]
+    fn what_is_written_is_read() {
+        let mut frame = Vec::new();
+        write_frame(&mut frame, &Request::Explain("a.c".into())).unwrap();
+        let read = read_frame::<Request>(&mut &frame[..]).unwrap();
+        assert!(matches!(read, Request::Explain(text) if text == "a.c"));
+        // One message alone.
+        let length = u32::try_from(frame.len() - 3).unwrap();
+        frame[..4].copy_from_slice(&length.to_le_bytes());
+        frame.push(0xc0);
+        assert!(read_frame::<Request>(&mut &frame[..]).is_err());
+    }
 }

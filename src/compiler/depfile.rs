@@ -35,29 +35,38 @@ pub fn parse(bytes: &[u8], names_max: usize) -> Result<Vec<String>, DepfileError
     if bytes.len() > BYTES_MAX {
         return Err(DepfileError::TooLarge(bytes.len()));
     }
-    let mut known = HashSet::new();
-    let mut names = Vec::new();
+    let mut names = Names { known: HashSet::new(), list: Vec::new(), most: names_max };
     let mut reader = Reader { rest: bytes };
-    while let Some(rule) = reader.rule() {
-        for name in rule? {
-            let name = String::from_utf8(name)
-                .map_err(|error| DepfileError::NotUtf8(shown(error.as_bytes())))?;
-            if known.contains(&name) {
-                continue;
-            }
-            if names.len() >= names_max {
-                return Err(DepfileError::TooMany(names_max));
-            }
-            known.insert(name.clone());
-            names.push(name);
+    while reader.rule(&mut names)? {}
+    Ok(names.list)
+}
+
+/// Names in the order in which they came, each once.
+struct Names {
+    known: HashSet<String>,
+    list: Vec<String>,
+    most: usize,
+}
+
+impl Names {
+    fn add(&mut self, name: Vec<u8>) -> Result<(), DepfileError> {
+        let name = String::from_utf8(name)
+            .map_err(|error| DepfileError::NotUtf8(shown(error.as_bytes())))?;
+        if self.known.contains(&name) {
+            return Ok(());
         }
+        if self.list.len() >= self.most {
+            return Err(DepfileError::TooMany(self.most));
+        }
+        self.known.insert(name.clone());
+        self.list.push(name);
+        Ok(())
     }
-    Ok(names)
 }
 
 /// The first 80 characters, for an error.
 fn shown(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).chars().take(80).collect()
+    String::from_utf8_lossy(&bytes[..bytes.len().min(320)]).chars().take(80).collect()
 }
 
 struct Reader<'a> {
@@ -70,31 +79,26 @@ enum Token {
 }
 
 impl Reader<'_> {
-    /// Prerequisites of the next rule; `None` at the end of the text.
-    fn rule(&mut self) -> Option<Result<Vec<Vec<u8>>, DepfileError>> {
+    /// Adds the prerequisites of the next rule; false at the end of the text.
+    fn rule(&mut self, names: &mut Names) -> Result<bool, DepfileError> {
         while let Some(rest) = self.rest.strip_prefix(b"\n") {
             self.rest = rest;
         }
         if self.rest.is_empty() {
-            return None;
+            return Ok(false);
         }
         let start = self.rest;
         let (mut has_target, mut is_blank) = (false, true);
-        let mut names = Vec::new();
         while let Token::Name(mut name) = self.token() {
             is_blank = false;
             if has_target {
-                names.push(name);
+                names.add(name)?;
             } else if name.last() == Some(&b':') {
                 name.pop();
                 has_target = true;
             }
         }
-        Some(if has_target || is_blank {
-            Ok(names)
-        } else {
-            Err(DepfileError::NoTarget(shown(start)))
-        })
+        if has_target || is_blank { Ok(true) } else { Err(DepfileError::NoTarget(shown(start))) }
     }
 
     /// The next name of the line, or the line's end. A colon is part of a name: only one before

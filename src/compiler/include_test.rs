@@ -13,6 +13,10 @@ const NAME_BYTES_MAX: usize = 1_024;
 /// Most tests remembered of one file; a file with more is not understood.
 const TESTS_MAX: usize = 1_000;
 
+/// Most bytes of lines and words that are read for one file's tests; a file that needs more is not
+/// understood. Each test looks at its own line from the start, and a line has no limit.
+const WORK_BYTES_MAX: usize = 64 << 20;
+
 /// What the name of a test holds, and that of a macro that may stand for it.
 const STEMS: [&str; 2] = ["has_include", "HAS_INCLUDE"];
 
@@ -23,8 +27,15 @@ pub(super) fn may_name_test(text: &[u8]) -> bool {
 
 /// Adds the include tests in `bytes` to `facts`.
 pub(super) fn collect(bytes: &[u8], facts: &mut FileFacts) {
+    let mut work = 0;
     for at in STEMS.iter().flat_map(|stem| memmem::find_iter(bytes, stem)) {
-        match Mention::of(bytes, at) {
+        let place = Place::of(bytes, at);
+        work += place.line.len() + place.name.len();
+        if work > WORK_BYTES_MAX {
+            facts.unresolved_include_test = true;
+            return;
+        }
+        match Mention::of(&place) {
             Mention::Nothing => {}
             Mention::Unresolved => facts.unresolved_include_test = true,
             Mention::Test(test) if facts.has_include.contains(&test) => {}
@@ -45,6 +56,24 @@ pub(super) fn is_part(word: &[u8]) -> bool {
     })
 }
 
+/// A word with the name of a test in it.
+struct Place<'a> {
+    /// The logical line before it.
+    line: &'a [u8],
+    name: &'a [u8],
+    after: &'a [u8],
+}
+
+impl<'a> Place<'a> {
+    /// The word around `at`.
+    fn of(bytes: &'a [u8], at: usize) -> Self {
+        let start = at - bytes[..at].iter().rev().take_while(|byte| is_word(**byte)).count();
+        let length = bytes[start..].iter().take_while(|byte| is_word(**byte)).count();
+        let (name, after) = bytes[start..].split_at(length);
+        Self { line: &bytes[line_start(bytes, start)..start], name, after }
+    }
+}
+
 enum Mention {
     /// A question whether the test exists, a comment, another name.
     Nothing,
@@ -53,12 +82,7 @@ enum Mention {
 }
 
 impl Mention {
-    /// The word around `at`.
-    fn of(bytes: &[u8], at: usize) -> Self {
-        let start = at - bytes[..at].iter().rev().take_while(|byte| is_word(**byte)).count();
-        let length = bytes[start..].iter().take_while(|byte| is_word(**byte)).count();
-        let (name, after) = bytes[start..].split_at(length);
-        let line = &bytes[line_start(bytes, start)..start];
+    fn of(&Place { line, name, after }: &Place<'_>) -> Self {
         let real = is_real(name);
         if is_comment(line) || asks_for_definition(line) || !(real || is_directive(line)) {
             return Self::Nothing;
@@ -173,17 +197,19 @@ fn is_comment(line: &[u8]) -> bool {
 
 /// Whether a comment begins in `line` and goes on behind it. Behind a quote nothing is believed:
 /// what looks like a comment there may be none.
-fn ends_in_comment(line: &[u8]) -> bool {
-    let Some(open) = line.windows(2).position(|pair| pair == b"//" || pair == b"/*") else {
-        return false;
-    };
-    if line[..open].iter().any(|byte| matches!(byte, b'"' | b'\'' | b'<')) {
-        return false;
-    }
-    let comment = &line[open..];
-    match memmem::find(&comment[2..], b"*/") {
-        Some(close) if comment.starts_with(b"/*") => ends_in_comment(&comment[close + 4..]),
-        _ => true,
+fn ends_in_comment(mut line: &[u8]) -> bool {
+    loop {
+        let Some(open) = line.windows(2).position(|pair| pair == b"//" || pair == b"/*") else {
+            return false;
+        };
+        if line[..open].iter().any(|byte| matches!(byte, b'"' | b'\'' | b'<')) {
+            return false;
+        }
+        let comment = &line[open..];
+        match memmem::find(&comment[2..], b"*/") {
+            Some(close) if comment.starts_with(b"/*") => line = &comment[close + 4..],
+            _ => return true,
+        }
     }
 }
 
@@ -303,6 +329,18 @@ mod tests {
         ] {
             let facts = scan_facts(text.as_bytes());
             assert!(facts.unresolved_include_test, "{text}");
+        }
+    }
+
+    #[test]
+    fn many_comments_and_many_tests_in_one_line_end_soon() {
+        let comments = format!("{} __has_include(<a>)", "/**/".repeat(1 << 20));
+        assert!(!scan_facts(comments.as_bytes()).unresolved_include_test);
+        let tests = "__has_include(<a>) ".repeat(1 << 17);
+        let continued = "#if __has_include(<a>) || \\\n".repeat(1 << 17);
+        let word = "__has_include".repeat(1 << 17);
+        for text in [tests, continued, word] {
+            assert!(scan_facts(text.as_bytes()).unresolved_include_test);
         }
     }
 }

@@ -40,3 +40,4 @@ pub use facts::{FileFacts, IncludeTest, scan_facts};
 pub use family::family_of_name;
 pub use language::Language;
 pub use plan::{Invocation, Plan, Verdict, plan};
+pub use response::BYTES_MAX as RESPONSE_BYTES_MAX;

@@ -11,13 +11,16 @@ use crate::job::LocalReason;
 /// Most files inside files; more is a cycle.
 const DEPTH_MAX: usize = 32;
 /// Most bytes of all response files of one command: what fits into an `execve` with room to spare.
-const BYTES_MAX: usize = 1 << 20;
+pub const BYTES_MAX: usize = 1 << 20;
+/// Most response files of one command, the same one each time it is named.
+const FILES_MAX: usize = 1_000;
 /// Longest argument, in bytes; Linux refuses more than 128 KiB.
 const WORD_BYTES_MAX: usize = 100 << 10;
 
 struct Expansion<'a> {
     directory: &'a str,
     read_file: &'a dyn Fn(&str) -> io::Result<Vec<u8>>,
+    files: usize,
     bytes: usize,
     words: Vec<String>,
 }
@@ -31,7 +34,7 @@ pub(super) fn expand(
     directory: &str,
     read_file: &dyn Fn(&str) -> io::Result<Vec<u8>>,
 ) -> Result<Vec<String>, LocalReason> {
-    let mut expansion = Expansion { directory, read_file, bytes: 0, words: Vec::new() };
+    let mut expansion = Expansion { directory, read_file, files: 0, bytes: 0, words: Vec::new() };
     expansion.add(arguments, 0)?;
     Ok(expansion.words)
 }
@@ -49,7 +52,8 @@ impl Expansion<'_> {
 
     fn add_file(&mut self, file: &str, depth: usize) -> Result<(), LocalReason> {
         let refuse = || LocalReason::ResponseFile(file.to_owned());
-        if depth >= DEPTH_MAX || file.is_empty() {
+        self.files += 1;
+        if depth >= DEPTH_MAX || self.files > FILES_MAX || file.is_empty() {
             return Err(refuse());
         }
         let bytes = (self.read_file)(&absolute(self.directory, file)).map_err(|_| refuse())?;
@@ -151,5 +155,9 @@ mod tests {
         assert_eq!(expand("@a.rsp").unwrap(), ["-c", "b.c"].map(String::from));
         assert_eq!(expand("@loop"), Err(LocalReason::ResponseFile("loop".into())));
         assert_eq!(expand("@gone"), Err(LocalReason::ResponseFile("gone".into())));
+        // Each name costs a file that is read, however small it is.
+        let many = |count: usize| super::expand(&vec!["@a.rsp".to_owned(); count], "/w", &read);
+        assert!(many(FILES_MAX / 2).is_ok());
+        assert_eq!(many(FILES_MAX), Err(LocalReason::ResponseFile("a.rsp".into())));
     }
 }

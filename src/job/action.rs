@@ -5,10 +5,16 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Digest, Pool};
+use super::{Digest, Pool, bounded};
 
 /// Version of the key's definition; raised whenever equal keys could mean different bytes.
 const KEY_VERSION: u32 = 1;
+/// Most arguments of one command.
+const ARGUMENTS_MAX: usize = 65_536;
+/// Most variables that travel; ours are about twenty.
+const VARIABLES_MAX: usize = 1_024;
+/// Most files that one compile may be wanted to write.
+const OUTPUTS_MAX: usize = 1_024;
 
 /// What to start, exactly as the client would.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,8 +22,10 @@ pub struct Command {
     /// Absolute path of the compiler in the toolchain tree.
     pub executable: String,
     /// The whole argument vector, `argv[0]` included as the user wrote it.
+    #[serde(deserialize_with = "bounded::list::<_, _, ARGUMENTS_MAX>")]
     pub arguments: Vec<String>,
     /// The only variables that the compiler sees.
+    #[serde(deserialize_with = "bounded::table::<_, _, _, VARIABLES_MAX>")]
     pub environment: BTreeMap<String, String>,
     /// Working directory, absolute; may pass through symbolic links of the input tree.
     pub directory: String,
@@ -44,6 +52,7 @@ pub struct Action {
     /// Digest of the input tree.
     pub inputs: Digest,
     /// Files to bring back.
+    #[serde(deserialize_with = "bounded::list::<_, _, OUTPUTS_MAX>")]
     pub outputs: Vec<WantedOutput>,
 }
 

@@ -5,10 +5,11 @@
 //!
 //! Reading order: [`digest`], [`id`], [`lane`], [`tree`], [`action`], [`outcome`], [`reason`], [`toolchain`],
 //! [`principal`], [`denial`], [`wire`],
-//! [`audit`].
+//! [`audit`], [`bounded`].
 
 pub mod action;
 pub mod audit;
+pub mod bounded;
 pub mod denial;
 pub mod digest;
 pub mod id;

@@ -3,7 +3,10 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::{Digest, TreePath};
+use super::{Digest, TreePath, bounded};
+
+/// Most files that one compile may have written, wanted or not.
+const OUTPUTS_MAX: usize = 1_024;
 
 /// How the compiler ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -79,8 +82,10 @@ pub struct Outcome {
     /// Its standard error.
     pub stderr: Content,
     /// The wanted files that exist afterwards.
+    #[serde(deserialize_with = "bounded::list::<_, _, OUTPUTS_MAX>")]
     pub outputs: Vec<Output>,
     /// Files it wrote beside the wanted ones; if there are any the client compiles locally.
+    #[serde(deserialize_with = "bounded::list::<_, _, OUTPUTS_MAX>")]
     pub unexpected: Vec<TreePath>,
 }
 
@@ -117,14 +122,19 @@ impl Outcome {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct StepTimes {
     /// From publishing until a worker took it.
+    #[serde(deserialize_with = "bounded::milliseconds")]
     pub queue_ms: f64,
     /// Fetching what the worker's disk lacked.
+    #[serde(deserialize_with = "bounded::milliseconds")]
     pub fetch_ms: f64,
     /// Laying out the trees.
+    #[serde(deserialize_with = "bounded::milliseconds")]
     pub layout_ms: f64,
     /// Sandbox and compiler together.
+    #[serde(deserialize_with = "bounded::milliseconds")]
     pub run_ms: f64,
     /// Reading, compressing and storing outputs.
+    #[serde(deserialize_with = "bounded::milliseconds")]
     pub store_ms: f64,
 }
 

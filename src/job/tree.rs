@@ -8,12 +8,16 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::Digest;
+use super::{Digest, bounded};
 
 /// Longest path in a tree, in bytes (Linux `PATH_MAX` less the worker's own prefix).
 pub const PATH_BYTES_MAX: usize = 3_800;
 /// Most entries in one tree.
 pub const TREE_ENTRIES_MAX: usize = 200_000;
+/// Largest encoded tree, in bytes: [`TREE_ENTRIES_MAX`] paths of usual length.
+pub const TREE_BYTES_MAX: usize = 64 << 20;
+/// Longest target of a link, in bytes: Linux' `PATH_MAX` less the zero byte.
+const TARGET_BYTES_MAX: usize = 4_095;
 
 /// An absolute path with no empty, `.` or `..` component; `/` itself is not one.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -29,9 +33,18 @@ pub enum InvalidTree {
     /// A file or link stands where another entry needs a directory.
     #[error("`{0}` is a file or link and also the folder of another entry")]
     NotADirectory(TreePath),
+    /// A link that no file system could hold.
+    #[error("link `{0}` has a target that is empty, too long or has a zero byte")]
+    Target(TreePath),
     /// More than [`TREE_ENTRIES_MAX`].
     #[error("tree has {0} entries, wanted at most {TREE_ENTRIES_MAX}")]
     TooLarge(usize),
+    /// More than [`TREE_BYTES_MAX`].
+    #[error("encoded tree has {0} bytes, wanted at most {TREE_BYTES_MAX}")]
+    TooLong(usize),
+    /// The same tree has other canonical bytes, and so another name.
+    #[error("tree is not encoded canonically: wanted each path once, in order, in shortest form")]
+    NotCanonical,
     /// The bytes are not an encoded tree.
     #[error("not an encoded tree: {0}")]
     Encoding(#[from] rmp_serde::decode::Error),
@@ -171,14 +184,19 @@ impl Tree {
         rmp_serde::to_vec(&self.entries).expect("a tree is plain data")
     }
 
-    /// Reads [`Tree::encode`]'s bytes and checks the tree's rules.
+    /// Reads [`Tree::encode`]'s bytes and checks the tree's rules. No other bytes are read as the
+    /// same tree: the digest of what is accepted is [`Tree::digest`].
     ///
     /// # Errors
     /// [`InvalidTree`] when the bytes are no tree or a rule is broken.
     pub fn decode(bytes: &[u8]) -> Result<Self, InvalidTree> {
-        let tree = Self { entries: rmp_serde::from_slice(bytes)? };
+        if bytes.len() > TREE_BYTES_MAX {
+            return Err(InvalidTree::TooLong(bytes.len()));
+        }
+        let Entries(entries) = bounded::decode(bytes)?;
+        let tree = Self { entries };
         tree.check()?;
-        Ok(tree)
+        if tree.encode() == bytes { Ok(tree) } else { Err(InvalidTree::NotCanonical) }
     }
 
     /// Digest of the canonical bytes: the tree's name.
@@ -194,21 +212,34 @@ impl Tree {
         if self.entries.len() > TREE_ENTRIES_MAX {
             return Err(InvalidTree::TooLarge(self.entries.len()));
         }
-        for path in self.entries.keys() {
-            let mut folder = path.parent();
-            while let Some(parent) = folder {
-                match self.entries.get(&parent) {
-                    Some(Node::File { .. } | Node::Symlink { .. }) => {
-                        return Err(InvalidTree::NotADirectory(parent));
-                    }
-                    Some(Node::Directory) | None => {}
-                }
-                folder = parent.parent();
+        for (path, node) in &self.entries {
+            if let Node::Symlink { target } = node
+                && (target.is_empty() || target.len() > TARGET_BYTES_MAX || target.contains('\0'))
+            {
+                return Err(InvalidTree::Target(path.clone()));
+            }
+            if *node != Node::Directory && self.holds_more_than(path) {
+                return Err(InvalidTree::NotADirectory(path.clone()));
             }
         }
         Ok(())
     }
+
+    /// Whether anything is listed below `path`. One look-up: walking up from every entry instead
+    /// would take a time that grows with the square of the paths' depth.
+    fn holds_more_than(&self, path: &TreePath) -> bool {
+        let first = TreePath(format!("{path}/"));
+        self.entries.range(&first..).next().is_some_and(|(next, _)| next.is_within(path))
+    }
 }
+
+/// The entries as they are encoded, no more than [`TREE_ENTRIES_MAX`].
+#[derive(Deserialize)]
+#[serde(transparent)]
+struct Entries(
+    #[serde(deserialize_with = "bounded::table::<_, _, _, TREE_ENTRIES_MAX>")]
+    BTreeMap<TreePath, Node>,
+);
 
 #[cfg(test)]
 mod tests {
@@ -250,5 +281,55 @@ mod tests {
         tree.insert(path("/a"), Node::Symlink { target: "/etc".into() });
         tree.insert(path("/a/passwd"), file(b"x"));
         assert!(matches!(Tree::decode(&tree.encode()), Err(InvalidTree::NotADirectory(_))));
+    }
+
+    #[test]
+    fn neighbours_of_a_link_do_not_lie_below_it() {
+        let mut tree = Tree::default();
+        tree.insert(path("/a"), Node::Symlink { target: "b".into() });
+        for neighbour in ["/a-b/c", "/a.c", "/a0", "/b/a"] {
+            tree.insert(path(neighbour), file(b"x"));
+        }
+        assert_eq!(Tree::decode(&tree.encode()).ok(), Some(tree));
+    }
+
+    #[test]
+    fn other_bytes_are_not_the_same_tree() {
+        let mut tree = Tree::default();
+        tree.insert(path("/a"), Node::Directory);
+        tree.insert(path("/b"), Node::Directory);
+        let bytes = tree.encode();
+        assert!(Tree::decode(&bytes).is_ok());
+        let entry = |name: &str| [&[0xa2], name.as_bytes(), &[0xa9], b"Directory"].concat();
+        assert_eq!(bytes, [vec![0x82], entry("/a"), entry("/b")].concat());
+        let others = [
+            [vec![0x82], entry("/b"), entry("/a")].concat(),
+            [vec![0xde, 0, 2], entry("/a"), entry("/b")].concat(),
+            [vec![0x83], entry("/a"), entry("/a"), entry("/b")].concat(),
+            [bytes.clone(), vec![0]].concat(),
+        ];
+        for other in others {
+            assert!(Tree::decode(&other).is_err(), "{other:?}");
+        }
+    }
+
+    #[test]
+    fn a_link_has_a_target_that_can_be() {
+        for target in [String::new(), "a\0b".into(), "x".repeat(TARGET_BYTES_MAX + 1)] {
+            let mut tree = Tree::default();
+            tree.insert(path("/a"), Node::Symlink { target });
+            assert!(matches!(Tree::decode(&tree.encode()), Err(InvalidTree::Target(_))));
+        }
+    }
+
+    #[test]
+    fn deep_paths_are_checked_in_little_time() {
+        // 3,000 paths, each 1,900 folders deep: six million look-ups if each were walked up.
+        let deep = "/a".repeat(1_890);
+        let mut tree = Tree::default();
+        for number in 0..3_000 {
+            tree.insert(path(&format!("{deep}/{number}")), file(b"x"));
+        }
+        assert!(tree.check().is_ok());
     }
 }

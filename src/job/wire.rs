@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Action, ActionKey, ClientId, Digest, JobId, Outcome, Pool, Proof, Space, StepTimes, Tenant,
-    WorkerId,
+    WorkerId, bounded,
 };
 
 /// Version that this program writes, and the only one it reads.
@@ -21,6 +21,8 @@ pub const MISSING_MAX: usize = 4_096;
 /// What a worker shows instead of a token where nothing is checked: the word that makes it none of
 /// the clients.
 pub const INSECURE_WORKER: &str = "insecure-worker";
+/// Most workers in one answer.
+const WORKERS_MAX: usize = 16_384;
 
 /// Why a message could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -60,7 +62,7 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, WireError> {
     }
     match bytes.split_first() {
         None => Err(WireError::Empty),
-        Some((&VERSION, body)) => Ok(rmp_serde::from_slice(body)?),
+        Some((&VERSION, body)) => Ok(bounded::decode(body)?),
         Some((&version, _)) => Err(WireError::Version(version)),
     }
 }
@@ -135,9 +137,9 @@ pub enum SubmitReply {
         wait_seconds: u32,
     },
     /// The tenant has used up what it may; which limit, for people.
-    OverQuota(String),
+    OverQuota(#[serde(deserialize_with = "bounded::words")] String),
     /// The request breaks a rule; for people.
-    Refused(String),
+    Refused(#[serde(deserialize_with = "bounded::words")] String),
 }
 
 /// Scheduler to client, once a connection and before a toolchain goes up: where it is.
@@ -152,7 +154,7 @@ pub enum HelloReply {
         over_quota: Option<String>,
     },
     /// Its space cannot be made; for people.
-    Refused(String),
+    Refused(#[serde(deserialize_with = "bounded::words")] String),
 }
 
 /// Client to scheduler: nobody waits for this any more.
@@ -242,7 +244,9 @@ pub enum Progress {
     /// The worker lives and the compiler runs.
     Running,
     /// The store lacks these blobs: upload them again, the worker looks until they are there.
-    Missing(Vec<(BlobClass, Digest)>),
+    Missing(
+        #[serde(deserialize_with = "bounded::list::<_, _, MISSING_MAX>")] Vec<(BlobClass, Digest)>,
+    ),
 }
 
 /// Worker to client, and to the stream that keeps it.
@@ -284,19 +288,19 @@ pub enum Trouble {
     MissingBlob(Digest),
     /// The store failed.
     #[error("blob store: {0}")]
-    Store(String),
+    Store(#[serde(deserialize_with = "bounded::words")] String),
     /// What the store holds for this job is wrong, or its space has no room: no fault of the worker.
     #[error("blob store: {0}")]
-    Space(String),
+    Space(#[serde(deserialize_with = "bounded::words")] String),
     /// The toolchain does not reproduce its references here.
     #[error("toolchain is not usable here: {0}")]
-    Toolchain(String),
+    Toolchain(#[serde(deserialize_with = "bounded::words")] String),
     /// The request breaks a rule of the worker.
     #[error("refused: {0}")]
-    Refused(String),
+    Refused(#[serde(deserialize_with = "bounded::words")] String),
     /// The sandbox or the layout failed.
     #[error("sandbox: {0}")]
-    Sandbox(String),
+    Sandbox(#[serde(deserialize_with = "bounded::words")] String),
     /// The compile took longer than the worker allows.
     #[error("ran longer than {0} s")]
     TimedOut(u64),
@@ -321,6 +325,7 @@ pub struct ActionRecord {
     /// When, Unix time in ms.
     pub recorded_unix_ms: u64,
     /// Milliseconds the compiler took, for statistics.
+    #[serde(deserialize_with = "bounded::milliseconds")]
     pub run_ms: f64,
 }
 
@@ -340,6 +345,7 @@ pub struct WorkerState {
     /// CPU cores of the machine.
     pub cores: u32,
     /// Program version.
+    #[serde(deserialize_with = "bounded::words")]
     pub version: String,
     /// It takes no jobs: it stops, or its machine is in trouble.
     pub draining: bool,
@@ -349,6 +355,7 @@ pub struct WorkerState {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct FarmStatus {
     /// Live workers.
+    #[serde(deserialize_with = "bounded::list::<_, _, WORKERS_MAX>")]
     pub workers: Vec<WorkerState>,
     /// Jobs that wait or run.
     pub outstanding: u32,
@@ -401,5 +408,21 @@ mod tests {
         bytes[0] = 9;
         assert!(matches!(decode::<Progress>(&bytes), Err(WireError::Version(9))));
         assert!(matches!(decode::<Progress>(&[]), Err(WireError::Empty)));
+    }
+
+    #[test]
+    fn more_missing_blobs_than_allowed_are_refused() {
+        let blob = (BlobClass::Input, Digest::of(b""));
+        let most = encode(&Progress::Missing(vec![blob; MISSING_MAX]));
+        assert!(decode::<Progress>(&most).is_ok());
+        let more = encode(&Progress::Missing(vec![blob; MISSING_MAX + 1]));
+        assert!(matches!(decode::<Progress>(&more), Err(WireError::Encoding(_))));
+    }
+
+    #[test]
+    fn bytes_behind_a_message_are_refused() {
+        let mut bytes = encode(&Progress::Running).to_vec();
+        bytes.push(0);
+        assert!(matches!(decode::<Progress>(&bytes), Err(WireError::Encoding(_))));
     }
 }

@@ -35,8 +35,12 @@ const PART_BYTES_MAX: usize = 512 << 10;
 const HEADROOM: usize = 4 << 10;
 /// Parts under way at once: enough to fill a slow link, little enough for a client's buffers.
 const PARTS_AT_ONCE: usize = 16;
-/// Most parts that a head may name: 16 GiB.
-const PARTS_MAX: u64 = 32_768;
+/// Largest blob, in bytes: 4 GiB. The store room asks for less.
+const BLOB_BYTES_MAX: u64 = 4 << 30;
+/// Most parts that a head may name: [`BLOB_BYTES_MAX`] behind a server that takes 64 KiB.
+const PARTS_MAX: u64 = 65_536;
+/// Hex digits of the name that the parts of one upload share.
+const STORED_DIGITS: usize = 12;
 /// Error of the server for a message that a limit of the stream forbids; the text says which limit.
 const LIMIT: u64 = 10_077;
 /// The text when the subject has its message already.
@@ -149,20 +153,15 @@ impl NatsBlobs {
 
     /// A head that does not lead to its parts gives no bytes at all, which its reader takes for
     /// what they are: not those of the name.
-    async fn get_parts(&self, blob: &Blob, head: &Message) -> Result<Bytes> {
-        let Some(parts) = number(head, HEADER_PARTS) else { return Ok(head.payload.clone()) };
-        let stored = text(head, HEADER_STORED).unwrap_or_default();
-        let size = number(head, HEADER_SIZE).and_then(|size| usize::try_from(size).ok());
-        let (Some(size), true) = (size, parts <= PARTS_MAX && is_plain(&stored)) else {
-            return Ok(Bytes::new());
-        };
-        let mut parts = stream::iter(1..=parts)
-            .map(|part| self.message(blob, blob.part(&stored, part)))
+    async fn get_parts(&self, blob: &Blob, head: &Head) -> Result<Bytes> {
+        let Some(Parts { count, stored }) = &head.parts else { return Ok(head.payload.clone()) };
+        let mut parts = stream::iter(1..=*count)
+            .map(|part| self.message(blob, blob.part(stored, part)))
             .buffered(PARTS_AT_ONCE);
         let mut bytes = BytesMut::new();
         while let Some(part) = parts.next().await {
             match part {
-                Ok(part) if bytes.len() + part.payload.len() <= size => {
+                Ok(part) if (bytes.len() + part.payload.len()) as u64 <= head.size => {
                     bytes.extend_from_slice(&part.payload);
                 }
                 Ok(_) | Err(Error::NotFound { .. }) => return Ok(Bytes::new()),
@@ -196,17 +195,41 @@ impl NatsBlobs {
     }
 }
 
-fn text(message: &Message, header: &str) -> Option<String> {
-    message.headers.as_ref()?.get(header).map(|value| value.as_str().to_owned())
+/// The message under a blob's own name: all of it, or where its parts are. Written by whoever put
+/// the blob, so nothing in it is believed.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Head {
+    /// Bytes of the blob as it is stored, at most [`BLOB_BYTES_MAX`].
+    pub size: u64,
+    /// Where the bytes are when they are not in the payload.
+    pub parts: Option<Parts>,
+    payload: Bytes,
 }
 
-/// Whether `stored` can be part of a subject, as [`Digest::short`] is.
-fn is_plain(stored: &str) -> bool {
-    stored.len() == 12 && stored.bytes().all(|b| b.is_ascii_hexdigit())
+/// The messages that one large blob was cut into.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Parts {
+    /// How many, 1 to [`PARTS_MAX`].
+    pub count: u64,
+    /// What tells this upload from others: hex digits, safe inside a subject.
+    pub stored: String,
 }
 
-fn number(message: &Message, header: &str) -> Option<u64> {
-    text(message, header)?.parse().ok()
+impl Head {
+    /// Reads a head; `None` when it is malformed.
+    pub fn read(headers: Option<&HeaderMap>, payload: Bytes) -> Option<Self> {
+        let text = |header| headers?.get(header).map(|value| value.as_str());
+        let Some(count) = text(HEADER_PARTS) else {
+            return Some(Self { size: payload.len() as u64, parts: None, payload });
+        };
+        let (count, size): (u64, u64) = (count.parse().ok()?, text(HEADER_SIZE)?.parse().ok()?);
+        let stored = text(HEADER_STORED)?;
+        let is_name = stored.len() == STORED_DIGITS
+            && stored.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+        let fits = (1..=PARTS_MAX).contains(&count) && (count..=BLOB_BYTES_MAX).contains(&size);
+        let parts = Some(Parts { count, stored: stored.to_owned() });
+        (is_name && fits).then_some(Self { size, parts, payload })
+    }
 }
 
 fn generic(message: String) -> Error {
@@ -275,12 +298,12 @@ impl ObjectStore for NatsBlobs {
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
         let blob = parse(location)?;
-        let head = self.message(&blob, blob.head()).await?;
-        let size = number(&head, HEADER_SIZE).unwrap_or(head.payload.len() as u64);
+        let Message { headers, payload, .. } = self.message(&blob, blob.head()).await?;
+        let head = Head::read(headers.as_ref(), payload).unwrap_or_default();
         let meta = ObjectMeta {
             location: location.clone(),
             last_modified: chrono::DateTime::UNIX_EPOCH,
-            size,
+            size: head.size,
             e_tag: Some(blob.digest.to_string()),
             version: None,
         };
@@ -325,5 +348,41 @@ impl ObjectStore for NatsBlobs {
 
     async fn copy_opts(&self, _: &Path, _: &Path, _: CopyOptions) -> Result<()> {
         Err(unsupported("copied"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn head(parts: &str, stored: &str, size: &str) -> Option<Head> {
+        let mut headers = HeaderMap::new();
+        for (name, value) in [(HEADER_PARTS, parts), (HEADER_STORED, stored), (HEADER_SIZE, size)] {
+            headers.insert(name, value);
+        }
+        Head::read(Some(&headers), Bytes::new())
+    }
+
+    #[test]
+    fn a_head_is_not_believed() {
+        let stored = "0123456789ab";
+        let read = head("2", stored, "700000").unwrap();
+        assert_eq!(read.parts, Some(Parts { count: 2, stored: stored.into() }));
+        let small = Head::read(None, Bytes::from_static(b"abc")).unwrap();
+        assert_eq!((small.size, small.parts), (3, None));
+        for (parts, stored, size) in [
+            ("0", stored, "1"),
+            ("65537", stored, "4000000000"),
+            ("2", stored, "4294967297"),
+            ("2", stored, "1"),
+            ("-1", stored, "9"),
+            ("2", stored, ""),
+            // Every part of every blob would answer to these.
+            ("2", "*", "9"),
+            ("2", "a.>.a.>.a.>.", "9"),
+            ("2", "0123456789AB", "9"),
+        ] {
+            assert_eq!(head(parts, stored, size), None, "{parts} {stored} {size}");
+        }
     }
 }

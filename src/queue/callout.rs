@@ -245,7 +245,11 @@ fn key(seed: &Secret) -> Result<KeyPair, CalloutError> {
     }
 }
 
-fn read(payload: &[u8]) -> Result<Caller, CalloutError> {
+/// Reads one question.
+///
+/// # Errors
+/// [`CalloutError::Malformed`] when it is too long, no JWT, or not signed by a server.
+pub fn read(payload: &[u8]) -> Result<Caller, CalloutError> {
     if payload.len() > QUESTION_BYTES_MAX {
         return Err(CalloutError::Malformed("too long"));
     }

@@ -58,8 +58,7 @@ impl Registry {
         self.live(now)
             .into_iter()
             .filter(|state| state.pool == *pool && !state.draining)
-            .map(|state| state.slots)
-            .sum()
+            .fold(0, |slots, state| slots.saturating_add(state.slots))
     }
 
     /// Pools that any worker ever named.
@@ -99,5 +98,14 @@ mod tests {
         assert_eq!(registry.slots(&pool, start + Duration::from_secs(7)), 0);
         registry.gone(&"b".parse().unwrap());
         assert!(registry.live(start + Duration::from_secs(7)).is_empty());
+    }
+
+    #[test]
+    fn workers_that_claim_everything_are_counted_all_the_same() {
+        let (now, pool) = (Instant::now(), Pool::of_this_machine());
+        let mut registry = Registry::new(Duration::from_secs(6));
+        registry.said(state("a", u32::MAX), now);
+        registry.said(state("b", u32::MAX), now);
+        assert_eq!(registry.slots(&pool, now), u32::MAX);
     }
 }

@@ -5,10 +5,12 @@
 //! references. An archive without that file (as `icecc-create-env` writes them, recompressed) is
 //! a toolchain without references.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -25,6 +27,8 @@ const MANIFEST: &str = "jetcc-toolchain.json";
 const MANIFEST_VERSION: u32 = 1;
 /// Largest manifest, in bytes.
 const MANIFEST_BYTES_MAX: u64 = 4 << 20;
+/// Most bytes that stand between two members: headers, long names and padding.
+const HEADER_BYTES_MAX: u64 = 1 << 20;
 /// Fast and still close to the best that zstd does with machine code.
 const ZSTD_LEVEL: i32 = 6;
 
@@ -131,18 +135,25 @@ pub fn import(
 ) -> Result<Imported, ToolchainError> {
     let file = File::open(archive).map_err(ToolchainError::io(archive))?;
     let decoder = zstd::Decoder::new(file).map_err(ToolchainError::io(archive))?;
-    let mut tar = tar::Archive::new(BufReader::new(decoder));
+    let budget = Rc::new(Cell::new(HEADER_BYTES_MAX));
+    let metered = Metered { inner: BufReader::new(decoder), budget: Rc::clone(&budget) };
+    let mut tar = tar::Archive::new(metered);
     let mut reading = Reading {
         archive,
         folder,
         settings,
+        members: 0,
         bytes: 0,
         manifest: None,
         tree: Tree::default(),
         sources: BTreeMap::new(),
     };
     for entry in tar.entries().map_err(ToolchainError::io(archive))? {
-        reading.entry(&mut entry.map_err(ToolchainError::io(archive))?)?;
+        let mut entry = entry.map_err(ToolchainError::io(archive))?;
+        budget.set(entry.size().saturating_add(HEADER_BYTES_MAX));
+        reading.entry(&mut entry)?;
+        io::copy(&mut entry, &mut io::sink()).map_err(ToolchainError::io(archive))?;
+        budget.set(HEADER_BYTES_MAX);
     }
     reading.tree.check()?;
     let (path, references) =
@@ -156,6 +167,7 @@ struct Reading<'a> {
     archive: &'a Path,
     folder: &'a Path,
     settings: &'a Settings,
+    members: u64,
     bytes: u64,
     manifest: Option<Manifest>,
     tree: Tree,
@@ -164,6 +176,9 @@ struct Reading<'a> {
 
 impl Reading<'_> {
     fn entry<R: Read>(&mut self, entry: &mut tar::Entry<'_, R>) -> Result<(), ToolchainError> {
+        self.members += 1;
+        let members_max = self.settings.toolchain_entries_max as u64 + 1;
+        check_limit("entries", self.members, members_max)?;
         let name = entry.path_bytes().into_owned();
         let name = String::from_utf8(name).map_err(|_| self.bad("a path is not UTF-8"))?;
         let name = name.strip_prefix("./").unwrap_or(&name).trim_end_matches('/');
@@ -188,11 +203,13 @@ impl Reading<'_> {
             return Err(self.bad(&format!("`{path}` comes twice")));
         }
         self.tree.insert(path, node);
-        let limit = self.settings.toolchain_entries_max as u64;
-        check_limit("entries", self.tree.len() as u64, limit)
+        Ok(())
     }
 
     fn read_manifest<R: Read>(&mut self, entry: &mut R) -> Result<(), ToolchainError> {
+        if self.manifest.is_some() {
+            return Err(self.bad("its manifest comes twice"));
+        }
         let reader = entry.take(MANIFEST_BYTES_MAX);
         let manifest: Manifest = serde_json::from_reader(reader)
             .map_err(|error| self.bad(&format!("its manifest cannot be read: {error}")))?;
@@ -230,6 +247,23 @@ impl Reading<'_> {
 
     fn bad(&self, what: &str) -> ToolchainError {
         ToolchainError::Archive { path: self.archive.to_owned(), what: what.to_owned() }
+    }
+}
+
+/// A reader that gives no more than its budget. Long names and sparse maps are kept in memory before
+/// anybody sees their member, and a few bytes of zstd can be terabytes of a name.
+struct Metered<R> {
+    inner: R,
+    budget: Rc<Cell<u64>>,
+}
+
+impl<R: Read> Read for Metered<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.inner.read(buffer)?;
+        let left = self.budget.get().checked_sub(count as u64);
+        let left = left.ok_or_else(|| io::Error::other("a header or long name has no end"))?;
+        self.budget.set(left);
+        Ok(count)
     }
 }
 

@@ -94,3 +94,35 @@ fn hostile_archives_are_refused() {
     std::fs::write(&path, "no zstd").unwrap();
     assert!(import(&path, blobs.path(), &Settings::default()).is_err());
 }
+
+#[test]
+fn what_stands_between_members_has_a_limit() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.tar.zst");
+    for kind in [EntryType::GNULongName, EntryType::GNULongLink, EntryType::XHeader] {
+        // Some KB of zstd that would be 64 MiB of a name, kept in memory.
+        let encoder = zstd::Encoder::new(File::create(&path).unwrap(), 1).unwrap();
+        let mut tar = tar::Builder::new(encoder);
+        let mut header = header(kind, 64 << 20, 0o644);
+        header.set_cksum();
+        tar.append(&header, io::repeat(b'x').take(64 << 20)).unwrap();
+        tar.into_inner().unwrap().finish().unwrap();
+        let refused = import(&path, folder.path(), &Settings::default());
+        assert!(matches!(refused, Err(ToolchainError::Io { .. })), "{refused:?}");
+    }
+}
+
+#[test]
+fn one_folder_named_without_end_is_too_many_members() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.tar.zst");
+    archive(&path, &[("usr", EntryType::Directory, ""); 12]);
+    let settings = Settings { toolchain_entries_max: 10, ..Settings::default() };
+    let refused = import(&path, folder.path(), &settings);
+    assert!(matches!(refused, Err(ToolchainError::TooLarge { .. })), "{refused:?}");
+    let manifest =
+        (MANIFEST, EntryType::Regular, "{\"version\":1,\"path\":\"\",\"references\":[]}");
+    archive(&path, &[manifest; 2]);
+    let refused = import(&path, folder.path(), &Settings::default());
+    assert!(matches!(refused, Err(ToolchainError::Archive { .. })), "{refused:?}");
+}

@@ -96,8 +96,11 @@ fn missing(line: &str) -> Option<&str> {
     }
 }
 
-/// The loader that `program` asks for; `None` when it is static.
-fn loader(program: &Path) -> Result<Option<String>, ToolchainError> {
+/// The loader that `program` asks for, at most 4,096 bytes of it; `None` when it is static.
+///
+/// # Errors
+/// [`ToolchainError::NotElf`], or when it cannot be read.
+pub fn loader(program: &Path) -> Result<Option<String>, ToolchainError> {
     let file = File::open(program).map_err(ToolchainError::io(program))?;
     let not_elf = || ToolchainError::NotElf(program.to_owned());
     let mut start = [0; 64];

@@ -14,7 +14,7 @@ pub mod archive;
 mod ask;
 mod clang;
 pub mod collect;
-mod elf;
+pub mod elf;
 mod gcc;
 mod parts;
 mod reference;

@@ -11,13 +11,13 @@ use bytes::Bytes;
 use futures_util::StreamExt as _;
 
 use crate::job::wire::{BlobClass, MISSING_MAX, Progress, Trouble};
-use crate::job::{Digest, Space, Tree};
+use crate::job::{Digest, Space, Tree, tree};
 use crate::store::{Blobs, DiskError, StoreError};
 
 use super::folder::Caches;
 
-/// Largest encoded tree, in bytes: [`crate::job::tree::TREE_ENTRIES_MAX`] paths of usual length.
-const TREE_BYTES_MAX: u64 = 64 << 20;
+/// Largest encoded tree, in bytes.
+const TREE_BYTES_MAX: u64 = tree::TREE_BYTES_MAX as u64;
 /// Largest source that travels inside a job, in bytes.
 const SOURCE_BYTES_MAX: u64 = 1 << 20;
 /// Downloads of one job at once.
