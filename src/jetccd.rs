@@ -12,7 +12,7 @@ use jetcc::cli::{Cli, Command};
 use jetcc::client::daemon::{self, Daemon, Home};
 use jetcc::client::wrapper::{self, DAEMON_ARGUMENT};
 use jetcc::config::{self, ConfigError, Environment, WorkerConfig};
-use jetcc::lifecycle::Lifecycle;
+use jetcc::lifecycle::{self, Lifecycle};
 use jetcc::queue::QueueError;
 use jetcc::queue::blobs::NatsBlobs;
 use jetcc::scheduler::identity::{Identity, Unusable};
@@ -99,6 +99,7 @@ fn run_daemon(socket: PathBuf) -> anyhow::Result<()> {
 }
 
 fn start_daemon(socket: PathBuf) -> anyhow::Result<()> {
+    lifecycle::keep_memory_private()?;
     let environment = Environment::capture();
     start_log(&environment, "warn")?;
     let settings = config::client(&environment)?;
@@ -117,6 +118,7 @@ fn start_daemon(socket: PathBuf) -> anyhow::Result<()> {
 }
 
 fn run_scheduler(path: &Path) -> anyhow::Result<ExitCode> {
+    lifecycle::keep_memory_private()?;
     let environment = Environment::capture();
     let (settings, secrets) = config::scheduler(path, &environment)?;
     start_log(&environment, "info")?;
@@ -137,6 +139,7 @@ fn run_scheduler(path: &Path) -> anyhow::Result<ExitCode> {
 }
 
 fn run_worker(path: &Path) -> anyhow::Result<ExitCode> {
+    lifecycle::keep_memory_private()?;
     let environment = Environment::capture();
     let config = config::worker(path, &environment)?;
     start_log(&environment, "info")?;

@@ -1,11 +1,25 @@
-//! Shutting down in three moves: tell everyone, wait until their tasks have ended, then force.
+//! Shutting down in three moves: tell everyone, wait until their tasks have ended, then force. And
+//! what a role does before it reads its first secret.
 
 use std::future::Future;
 use std::time::Duration;
 
+use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+
+/// Keeps this process's memory, with the secrets in it, out of core files and from other processes
+/// of the same user: no debugger, no `/proc/PID/mem`, no `/proc/PID/environ`. Programs that it
+/// starts are dumpable again; they inherit the limit of 0 bytes.
+///
+/// # Errors
+/// When the system refuses.
+pub fn keep_memory_private() -> std::io::Result<()> {
+    set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
+    setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
+    Ok(())
+}
 
 /// One process's shutdown: a token that everybody watches and a tracker of every task.
 #[derive(Clone, Debug, Default)]

@@ -17,7 +17,7 @@ use crate::client::stats;
 use crate::client::wrapper::{self, StartDaemon, Wrapper};
 use crate::config::{self, Environment};
 use crate::job::{Pool, WorkerId};
-use crate::lifecycle::Lifecycle;
+use crate::lifecycle::{self, Lifecycle};
 use crate::queue::Secret;
 use crate::scheduler::identity;
 use crate::scheduler::identity::settings::{ClientAuth, ServerAuth};
@@ -154,6 +154,7 @@ fn start(wrapper: &Wrapper) -> anyhow::Result<ExitCode> {
         println!("daemon listens on `{}`", wrapper.socket.display());
         return Ok(ExitCode::SUCCESS);
     }
+    lifecycle::keep_memory_private()?;
     let environment = Environment::capture();
     let settings = config::client(&environment)?;
     let cache_dir = settings.cache_dir.clone();
@@ -162,9 +163,6 @@ fn start(wrapper: &Wrapper) -> anyhow::Result<ExitCode> {
         cache_dir: cache_dir.unwrap_or_else(|| environment.cache_home().join("jetcc")),
         own_executable: wrapper.own_executable.clone(),
     };
-    if let Some(folder) = home.socket.parent() {
-        std::fs::create_dir_all(folder)?;
-    }
     let (filter, file) = environment.log("info");
     let sink = file.as_deref().map_or(crate::telemetry::Sink::Stderr, crate::telemetry::Sink::File);
     crate::telemetry::start(&filter, sink)?;

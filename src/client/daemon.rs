@@ -25,6 +25,7 @@ use super::memory::Memory;
 use super::report::Finding;
 use super::settings::Settings;
 use super::slots::Slots;
+use super::socket;
 use super::stats::Stats;
 use super::upload::{Source, Sources, Uploads};
 use super::view::View;
@@ -305,35 +306,37 @@ async fn idle_for(daemon: &Daemon) {
 }
 
 /// The listener and the lock that makes this daemon the only one; `None` when there is another.
-fn take_socket(socket: &Path) -> io::Result<Option<(UnixListener, File)>> {
-    let lock = File::create(socket.with_extension("lock"))?;
+fn take_socket(path: &Path) -> io::Result<Option<(UnixListener, File)>> {
+    socket::prepare_folder(path)?;
+    let lock = File::create(path.with_extension("lock"))?;
     match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => {}
-        Err(rustix::io::Errno::WOULDBLOCK) => return wait_for_other(socket, &lock),
+        Err(rustix::io::Errno::WOULDBLOCK) => return wait_for_other(path, &lock),
         Err(error) => return Err(error.into()),
     }
     // Left over by a daemon that was killed.
-    let _ = std::fs::remove_file(socket);
-    let listener = UnixListener::bind(socket)?;
+    let _ = std::fs::remove_file(path);
+    let listener = UnixListener::bind(path)?;
+    socket::make_private(path)?;
     Ok(Some((listener, lock)))
 }
 
 /// Another daemon is starting or running: done when its socket answers, or it gave up.
-fn wait_for_other(socket: &Path, lock: &File) -> io::Result<Option<(UnixListener, File)>> {
+fn wait_for_other(path: &Path, lock: &File) -> io::Result<Option<(UnixListener, File)>> {
     let deadline = Instant::now() + Duration::from_secs(5);
     while Instant::now() < deadline {
-        if std::os::unix::net::UnixStream::connect(socket).is_ok() {
+        if socket::connect(path).is_ok() {
             return Ok(None);
         }
         if flock(lock, FlockOperation::NonBlockingLockExclusive).is_ok() {
             flock(lock, FlockOperation::Unlock)?;
-            return take_socket(socket);
+            return take_socket(path);
         }
         std::thread::sleep(Duration::from_millis(5));
     }
     Err(io::Error::other(format!(
         "another daemon holds `{}` and does not answer\nhint: end it, or set JETCC_SERVER_UDS",
-        socket.display()
+        path.display()
     )))
 }
 
@@ -348,8 +351,8 @@ fn say_ready() -> io::Result<()> {
 }
 
 async fn answer(daemon: &Daemon, mut stream: UnixStream, lifecycle: &Lifecycle) {
-    if !is_own_user(&stream) {
-        return tracing::warn!("a process of another user was turned away");
+    if let Err(error) = socket::check_peer(&stream) {
+        return tracing::warn!(%error, "a process of another user was turned away");
     }
     let request = match ipc::receive::<Request>(&mut stream).await {
         Ok(request) => request,
@@ -451,13 +454,6 @@ impl Daemon {
     }
 }
 
-fn is_own_user(stream: &UnixStream) -> bool {
-    let own = rustix::process::getuid();
-    rustix::net::sockopt::socket_peercred(stream)
-        .is_ok_and(|peer| peer.uid == own || peer.uid.is_root())
-}
-
-/// Nobody can guess it: whoever connects under this name gets its answers.
 fn random_id() -> io::Result<ClientId> {
     let mut bytes = [0; 15];
     getrandom::fill(&mut bytes).map_err(io::Error::other)?;

@@ -22,6 +22,7 @@ pub mod remote;
 pub mod report;
 pub mod settings;
 pub mod slots;
+pub mod socket;
 pub mod stats;
 pub mod upload;
 pub mod view;

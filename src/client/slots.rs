@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FlockOperation, OFlags, flock};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Folder of the lock files; any user may create it and use its files.
@@ -97,11 +97,14 @@ impl Slots {
     /// the kernel refuses to create over another user's file in a shared folder.
     fn open(&self, index: usize) -> io::Result<File> {
         let path = self.folder.join(index.to_string());
-        match File::open(&path) {
+        // Anybody may have put anything here: a pipe would hold us until somebody writes.
+        let flags = (OFlags::NONBLOCK | OFlags::NOFOLLOW).bits().cast_signed();
+        let existing = || OpenOptions::new().read(true).custom_flags(flags).open(&path);
+        match existing() {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 create_shared_folder(&self.folder)?;
                 OpenOptions::new().create(true).append(true).mode(0o666).open(&path)?;
-                File::open(&path)
+                existing()
             }
             opened => opened,
         }

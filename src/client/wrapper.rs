@@ -8,13 +8,14 @@ use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::AsFd as _;
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use super::ipc::{self, CompileRequest, Diagnostics, OsText, Reply, Request};
 use super::slots::Slots;
+use super::socket;
 use super::view::{self, View};
 use crate::exec;
 use crate::job::Exit;
@@ -77,7 +78,7 @@ impl Wrapper {
     pub fn from_environment() -> io::Result<Self> {
         let socket = match std::env::var_os("JETCC_SERVER_UDS") {
             Some(path) => path.into(),
-            None => default_socket(std::env::var_os("XDG_RUNTIME_DIR").as_deref()),
+            None => socket::default_path(std::env::var_os("XDG_RUNTIME_DIR").as_deref()),
         };
         let start = match std::env::var_os("JETCC_NO_DAEMON") {
             Some(_) => StartDaemon::No,
@@ -111,10 +112,11 @@ impl Wrapper {
     /// Asks a running daemon; `None` when there is none.
     ///
     /// # Errors
-    /// When the daemon went away in the middle.
+    /// When the daemon went away in the middle, or is another user's.
     pub fn ask(&self, request: &Request) -> io::Result<Option<Reply>> {
-        match UnixStream::connect(&self.socket) {
+        match socket::connect(&self.socket) {
             Ok(mut stream) => await_reply(&mut stream, request).map(Some),
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Err(error),
             Err(_) => Ok(None),
         }
     }
@@ -124,9 +126,7 @@ impl Wrapper {
     /// # Errors
     /// What the daemon said instead of becoming ready.
     pub fn start_daemon(&self) -> io::Result<()> {
-        if let Some(folder) = self.socket.parent() {
-            fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-        }
+        socket::prepare_folder(&self.socket)?;
         let arguments = [DAEMON_ARGUMENT.into(), self.socket.clone().into_os_string()];
         let mut words = exec::detach(&jetccd()?, &arguments)?;
         let mut said = Vec::new();
@@ -144,12 +144,12 @@ impl Wrapper {
     }
 
     fn connect_or_start(&self) -> io::Result<UnixStream> {
-        match UnixStream::connect(&self.socket) {
+        match socket::connect(&self.socket) {
             Ok(stream) => Ok(stream),
             Err(error) if self.start == StartDaemon::No => Err(error),
             Err(_) => {
                 self.start_daemon()?;
-                UnixStream::connect(&self.socket)
+                socket::connect(&self.socket)
             }
         }
     }
@@ -236,14 +236,6 @@ fn find(program: &OsStr, path: &OsStr, own: &Path) -> Option<(PathBuf, OsString)
 /// Whether a program of this name is this one: `jetcc`, or `jetcc-0.1` as installations name it.
 pub fn is_own_name(name: &OsStr) -> bool {
     name.as_encoded_bytes().starts_with(b"jetcc")
-}
-
-/// `$XDG_RUNTIME_DIR/jetcc/daemon.sock`, else a folder of this user in `/tmp`.
-fn default_socket(runtime_dir: Option<&OsStr>) -> PathBuf {
-    match runtime_dir {
-        Some(folder) if !folder.is_empty() => Path::new(folder).join("jetcc/daemon.sock"),
-        _ => format!("/tmp/jetcc-{}/daemon.sock", rustix::process::getuid().as_raw()).into(),
-    }
 }
 
 fn cores() -> usize {

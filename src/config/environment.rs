@@ -41,11 +41,12 @@ impl Environment {
         })
     }
 
-    /// `$XDG_CACHE_HOME`, else `~/.cache`; a folder in `/tmp` for users without a home.
+    /// `$XDG_CACHE_HOME`, else `~/.cache`; for users without a home a folder in `/tmp` that bears
+    /// their number.
     pub fn cache_home(&self) -> PathBuf {
         self.folder("XDG_CACHE_HOME")
             .or_else(|| self.folder("HOME").map(|home| home.join(".cache")))
-            .unwrap_or_else(|| "/tmp".into())
+            .unwrap_or_else(|| format!("/tmp/jetcc-{}", rustix::process::geteuid().as_raw()).into())
     }
 
     /// `$XDG_STATE_HOME`, else `~/.local/state`; nothing for users without a home.

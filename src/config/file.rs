@@ -75,8 +75,18 @@ pub(super) fn read(path: &Path) -> Result<Table, ConfigError> {
         .map_err(|source| ConfigError::Read { path: path.into(), source })?;
     text.parse().map_err(|error: toml::de::Error| ConfigError::Syntax {
         path: path.into(),
-        message: error.to_string(),
+        message: place(&error, &text),
     })
+}
+
+/// Where and why, without the line itself: it may hold a secret.
+fn place(error: &toml::de::Error, text: &str) -> String {
+    let before = error.span().and_then(|span| text.get(..span.start));
+    let message = error.message().replace('\n', ", ");
+    match before {
+        Some(before) => format!("line {}: {message}", before.matches('\n').count() + 1),
+        None => message,
+    }
 }
 
 /// Puts the variables that are set over the file's keys.
@@ -126,7 +136,7 @@ pub(super) fn deserialize<T: DeserializeOwned>(
 ) -> Result<T, ConfigError> {
     T::deserialize(Value::Table(table)).map_err(|error| ConfigError::Key {
         path: path.into(),
-        message: with_nearest(error.to_string().trim()),
+        message: with_nearest(&without_value(error.to_string().trim())),
     })
 }
 
@@ -134,6 +144,21 @@ pub(super) fn deserialize<T: DeserializeOwned>(
 pub(super) fn tls(tls: TlsSettings, path: &Path) -> Result<TlsSettings, ConfigError> {
     tls.seen_from(path.parent().unwrap_or(Path::new(".")))
         .map_err(|error| ConfigError::Key { path: path.into(), message: error.to_string() })
+}
+
+/// serde shows a value of the wrong kind, which may be a secret in the wrong place: `invalid type:
+/// string "x", expected …` becomes `invalid type: string, expected …`.
+fn without_value(message: &str) -> String {
+    let cut = || {
+        let (what, rest) = message
+            .split_once(": ")
+            .filter(|(what, _)| matches!(*what, "invalid type" | "invalid value"))?;
+        let (found, wanted) = rest.rsplit_once(", expected ")?;
+        // Kinds are of one or two words: `string "x"`, `integer `1``, `floating point `1.0``.
+        let kind = found.split(['"', '`']).next().unwrap_or_default().trim_end();
+        Some(format!("{what}: {kind}, expected {wanted}"))
+    };
+    cut().unwrap_or_else(|| message.to_owned())
 }
 
 /// Adds the nearest known key to serde's message about an unknown one.

@@ -60,6 +60,24 @@ mod tests {
     }
 
     #[test]
+    fn errors_show_no_values() {
+        for text in [
+            "[dist.auth]\ntype = \"token\"\ntoken = \"h7secret\nx = 1\n",
+            "[dist.auth]\ntype = \"token\"\ntoken = h7secret\n",
+            "[dist]\nauth = \"h7secret\"\n",
+            "dist = \"h7secret\"\n",
+            "[dist.auth]\ntype = \"token\"\ntoken = [\"h7secret\"]\n",
+            "[dist]\nqueue_wait_seconds_max = \"h7secret\"\n",
+        ] {
+            let file = file(text);
+            let environment = environment(&[("JETCC_CONF", file.path().to_str().unwrap())]);
+            let error = client(&environment).unwrap_err();
+            let shown = format!("{error} {error:?}");
+            assert!(!shown.contains("h7secret"), "{shown}");
+        }
+    }
+
+    #[test]
     fn a_worker_has_the_seeds_sections() {
         let file = file(
             "nats_url = \"nats://a\"\nworker_id = \"w1\"\ncache_dir = \"/c\"\n\

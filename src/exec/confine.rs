@@ -8,7 +8,9 @@ use std::process::Command;
 use std::sync::Arc;
 
 use rustix::fs::{Mode, OFlags, open, openat};
-use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
+use rustix::process::{
+    DumpableBehavior, Resource, Rlimit, Signal, getrlimit, set_dumpable_behavior, setrlimit,
+};
 
 /// A shell's word for a death by signal `n`: exit code 128 + `n`.
 const SIGNAL_BASE: i32 = 128;
@@ -56,6 +58,9 @@ pub(super) fn confine(command: &mut Command, confinement: Confinement) {
             if let Some(bytes) = data_bytes_max {
                 set(Resource::Data, bytes)?;
             }
+            // A role keeps its memory to itself (see `lifecycle`), and the files in `/proc` of such a
+            // process are root's. What follows runs in a process of its own, until exec.
+            set_dumpable_behavior(DumpableBehavior::Dumpable)?;
             // Where this is not possible the kernel's own choice stands.
             if let Ok(file) = open(c"/proc/self/oom_score_adj", OFlags::WRONLY, Mode::empty()) {
                 let _ = rustix::io::write(file, b"1000");
