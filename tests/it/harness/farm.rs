@@ -47,6 +47,7 @@ pub(crate) struct Builder {
     settings: Vec<(&'static str, String)>,
     /// Who shows a certificate; nothing is encrypted when nobody does.
     shown: Option<Shown>,
+    log: Option<&'static str>,
 }
 
 impl Builder {
@@ -68,6 +69,11 @@ impl Builder {
         self
     }
 
+    /// How much all roles log, as `JETCC_LOG`.
+    pub(crate) fn log(self, filter: &'static str) -> Self {
+        Self { log: Some(filter), ..self }
+    }
+
     /// Keeps blobs at `url` instead of in NATS.
     pub(crate) fn store(self, url: &str) -> Self {
         let store = format!("store.url = '{url}'");
@@ -85,7 +91,8 @@ impl Builder {
         let mut server = nats::member(path);
         server.start();
         let addresses = nats::settle(path, scheme).await;
-        let variables = variables(path, &addresses);
+        let mut variables = variables(path, &addresses);
+        variables.extend(self.log.map(|filter| ("JETCC_LOG".into(), filter.into())));
         let mut farm = Farm { folder, variables, addresses, members: vec![server], ended: false };
         farm.set("worker", WORKER);
         farm.set("scheduler", SCHEDULER);
