@@ -1,6 +1,6 @@
 # The commands of the project. Each installs what it needs first; see `make help`.
 .DEFAULT_GOAL := help
-.PHONY: help demo test build tools test-tools lint bench compose-test
+.PHONY: help demo test build tools test-tools lint bench fuzz compose-test
 
 help: ## Show these commands
 	@sed -n 's/^\([a-z-]*\):.*## /  \1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -27,6 +27,9 @@ lint: ## Formatting, clippy and the rules of the house
 
 bench: tools build ## Measure jetcc beside whichever of its peers are installed
 	benches/overhead
+
+fuzz: test-tools ## Fuzz every decoder of foreign bytes for a minute
+	scripts/fuzz
 
 compose-test: build ## Bring up docker-compose.yml and compile through it (needs docker and debootstrap)
 	scripts/compose-test
