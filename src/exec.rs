@@ -414,6 +414,8 @@ mod tests {
 
     #[tokio::test]
     async fn confinement_reaches_the_program() {
+        // As a worker is when it starts one; for an ordinary user that changes whose `/proc` is.
+        crate::lifecycle::keep_memory_private().unwrap();
         let (reading, writing) = io::pipe().unwrap();
         drop(writing);
         let number = std::os::fd::AsRawFd::as_raw_fd(&reading);

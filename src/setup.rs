@@ -346,4 +346,39 @@ mod tests {
             );
         }
     }
+
+    #[test]
+    fn settings_show_no_secrets() {
+        let root = tempfile::tempdir().unwrap();
+        write(root.path(), &Place::usual(), "nats://n:4222").unwrap();
+        let store = "url = \"s3://b\"\noptions.secret_access_key = \"secret-of-the-store\"\n";
+        for (file, section) in
+            [("client", "dist.store"), ("scheduler", "store"), ("worker", "store")]
+        {
+            let path = root.path().join(format!("{file}.toml"));
+            let text = fs::read_to_string(&path).unwrap();
+            fs::write(&path, format!("{text}\n[{section}]\n{store}")).unwrap();
+        }
+        let none = Environment::default();
+        let path = |name: &str| root.path().join(name);
+        let scheduler = config::scheduler(&path("scheduler.toml"), &none).unwrap();
+        let worker = config::worker(&path("worker.toml"), &none).unwrap();
+        let client: toml::Table = fs::read_to_string(path("client.toml")).unwrap().parse().unwrap();
+        let client: crate::client::Settings = client.try_into().unwrap();
+        let shown = format!("{scheduler:?} {scheduler:#?} {worker:?} {client:?} {client:#?}");
+        assert!(shown.contains("Secret(..)") && shown.contains("secret_access_key"), "{shown}");
+        let mut secrets = 0;
+        for name in ["client.toml", "scheduler.toml", "worker.toml", "secrets.toml"] {
+            for line in fs::read_to_string(path(name)).unwrap().lines() {
+                let Some((key, value)) = line.split_once(" = ") else { continue };
+                let is_secret =
+                    ["token", "key", "seed", "password"].iter().any(|end| key.ends_with(end));
+                if is_secret {
+                    secrets += 1;
+                    assert!(!shown.contains(value.trim_matches('"')), "{key} of {name}");
+                }
+            }
+        }
+        assert!(secrets >= 12, "{secrets}");
+    }
 }

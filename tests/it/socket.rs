@@ -9,6 +9,7 @@ use std::path::Path;
 use jetcc::exec::{Ended, Finished};
 
 use crate::harness::farm::{Farm, JETCC};
+use crate::harness::processes;
 use crate::harness::project::Project;
 use crate::harness::wait::until;
 
@@ -32,6 +33,26 @@ async fn as_stranger(farm: &Farm, arguments: &[&str]) -> Finished {
 
 fn text(done: &Finished) -> String {
     String::from_utf8_lossy(&[&done.stdout[..], &done.stderr].concat()).into_owned()
+}
+
+/// Asserts that a process leaves no core file, and that other processes of its user cannot look into
+/// it: then its files in `/proc` are root's.
+fn check_memory_is_private(id: u32) {
+    let limits = fs::read_to_string(format!("/proc/{id}/limits")).unwrap();
+    let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
+    let limits: Vec<&str> = core.split_whitespace().rev().skip(1).take(2).collect();
+    assert_eq!(limits, ["0", "0"], "{core}");
+    assert_eq!(fs::metadata(format!("/proc/{id}/environ")).unwrap().uid(), 0);
+}
+
+#[tokio::test]
+async fn the_roles_keep_their_memory_to_themselves() {
+    let mut farm = Farm::builder().start().await;
+    farm.add_daemon().await;
+    for name in ["scheduler", "worker-1", "client-daemon"] {
+        check_memory_is_private(farm.member(name).id());
+    }
+    farm.finish().await;
 }
 
 #[tokio::test]
@@ -111,6 +132,10 @@ async fn a_strangers_daemon_is_not_believed() {
     let started = as_stranger(&farm, &["--start-server"]).await;
     assert_eq!(started.status, Ended::Code(0), "{}", text(&started));
     assert!(UnixStream::connect(&socket).is_ok());
+    let [daemon] = &processes::naming(&socket.display().to_string())[..] else {
+        panic!("not one daemon")
+    };
+    check_memory_is_private(daemon.id);
 
     let refused = farm.jetcc(Path::new("/"), &["--show-stats"]).await;
     assert!(text(&refused).contains("belongs to user 65534"), "{}", text(&refused));
