@@ -11,6 +11,7 @@ use std::path::Path;
 use jetcc::job::Digest;
 use jetcc::toolchain::Settings;
 use jetcc::toolchain::archive::import;
+use jetcc_fuzz::fast_folder;
 use libfuzzer_sys::fuzz_target;
 
 const LIMITS: Settings =
@@ -24,7 +25,7 @@ fuzz_target!(|data: &[u8]| {
         1 => compressed(rest),
         _ => compressed(&members(rest)),
     };
-    let outside = tempfile::tempdir().expect("a temporary folder");
+    let outside = tempfile::tempdir_in(fast_folder()).expect("a temporary folder");
     let (archive, inside) = (outside.path().join("archive"), outside.path().join("blobs"));
     fs::create_dir(&inside).expect("an empty folder");
     fs::write(&archive, bytes).expect("a file");

@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 
 use data_encoding::BASE64URL_NOPAD;
 use hmac::{Hmac, KeyInit as _, Mac as _};
-use jetcc::job::Pool;
+use jetcc::job::{Pool, Principal};
 use jetcc::queue::callout::{self, Caller};
 use jetcc::queue::permissions::{CLIENT_ACCOUNT, WORKER_ACCOUNT};
 use jetcc::scheduler::Settings;
@@ -46,7 +46,12 @@ fuzz_target!(|data: &[u8]| {
             let caller = asked(user, password);
             if let Ok(admission) = admit(&caller, &SETTINGS) {
                 assert_eq!(password.trim(), TOKEN);
-                assert_eq!((admission.name.as_str(), admission.account), (user, CLIENT_ACCOUNT));
+                // The name is the whole principal; the user's own part comes last.
+                assert!(admission.name.ends_with(user) && admission.account == CLIENT_ACCOUNT);
+                assert_eq!(
+                    admission.name.parse::<Principal>().expect("a principal").to_string(),
+                    admission.name
+                );
             }
         }
         _ => worker(rest),

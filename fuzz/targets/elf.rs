@@ -6,14 +6,12 @@ use std::path::PathBuf;
 use std::sync::LazyLock;
 
 use jetcc::toolchain::elf::loader;
+use jetcc_fuzz::fast_folder;
 use libfuzzer_sys::fuzz_target;
 
-/// One file for all runs, in memory where the system has such a folder.
-static PROGRAM: LazyLock<PathBuf> = LazyLock::new(|| {
-    let memory = PathBuf::from("/dev/shm");
-    let folder = if memory.is_dir() { memory } else { std::env::temp_dir() };
-    folder.join(format!("jetcc-fuzz-{}", std::process::id()))
-});
+/// One file for all runs.
+static PROGRAM: LazyLock<PathBuf> =
+    LazyLock::new(|| fast_folder().join(format!("jetcc-fuzz-{}", std::process::id())));
 
 fuzz_target!(|data: &[u8]| {
     fs::write(&*PROGRAM, data).expect("a file");

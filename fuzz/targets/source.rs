@@ -11,8 +11,9 @@ fuzz_target!(|data: &[u8]| {
     assert!(facts.line_files.iter().all(|name| name.len() <= 4_096));
     assert!(facts.line_files.is_sorted());
     assert_eq!(scan_facts(data), facts);
-    // More text never hides what was seen of time; a name is seen at the end of any text.
-    let more = scan_facts(&[data, b"\n__TIME__ __TIMESTAMP__\n"].concat());
+    // A name is seen at the end of any text, and hides nothing that stands before it. An empty line
+    // is between them: a backslash at the text's end would join the next line to it.
+    let more = scan_facts(&[data, b"\n\n__TIME__ __TIMESTAMP__\n"].concat());
     assert!(more.time_macro && more.timestamp_macro);
     assert!(more.embed == facts.embed && more.assembler_include == facts.assembler_include);
 });

@@ -424,7 +424,7 @@ async fn while_wrapper_waits<T>(
 impl Daemon {
     fn location(&self) -> String {
         let url = self.settings.dist.scheduler_url.as_deref().unwrap_or("nowhere");
-        format!("farm at {url}, blobs in {}", self.settings.dist.store.url)
+        format!("farm at {url}, blobs in {}", self.settings.dist.store.place())
     }
 
     /// sccache's `--dist-status`, with the workers by name added.

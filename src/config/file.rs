@@ -58,6 +58,9 @@ pub enum ConfigError {
     },
 }
 
+/// Keys of servers' addresses.
+const ADDRESSES: [&str; 2] = ["nats_url", "scheduler_url"];
+
 /// What kind of value a variable holds.
 #[derive(Clone, Copy)]
 pub(super) enum Kind {
@@ -134,6 +137,7 @@ pub(super) fn deserialize<T: DeserializeOwned>(
     table: Table,
     path: &Path,
 ) -> Result<T, ConfigError> {
+    check_addresses(&table, path)?;
     T::deserialize(Value::Table(table)).map_err(|error| ConfigError::Key {
         path: path.into(),
         message: with_nearest(&without_value(error.to_string().trim())),
@@ -144,6 +148,26 @@ pub(super) fn deserialize<T: DeserializeOwned>(
 pub(super) fn tls(tls: TlsSettings, path: &Path) -> Result<TlsSettings, ConfigError> {
     tls.seen_from(path.parent().unwrap_or(Path::new(".")))
         .map_err(|error| ConfigError::Key { path: path.into(), message: error.to_string() })
+}
+
+/// Addresses of servers are shown in answers and logs, so there may be no password in them.
+fn check_addresses(table: &Table, path: &Path) -> Result<(), ConfigError> {
+    for (key, value) in table {
+        match value {
+            Value::Table(inner) => check_addresses(inner, path)?,
+            Value::String(address)
+                if ADDRESSES.contains(&key.as_str()) && address.contains('@') =>
+            {
+                let message = format!(
+                    "`{key}` holds a user or a password, wanted `nats://host:port`\n\
+                     hint: tokens have a key of their own, `token`"
+                );
+                return Err(ConfigError::Key { path: path.into(), message });
+            }
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 /// serde shows a value of the wrong kind, which may be a secret in the wrong place: `invalid type:

@@ -68,6 +68,7 @@ mod tests {
             "dist = \"h7secret\"\n",
             "[dist.auth]\ntype = \"token\"\ntoken = [\"h7secret\"]\n",
             "[dist]\nqueue_wait_seconds_max = \"h7secret\"\n",
+            "[dist]\nscheduler_url = \"nats://user:h7secret@host\"\n",
         ] {
             let file = file(text);
             let environment = environment(&[("JETCC_CONF", file.path().to_str().unwrap())]);

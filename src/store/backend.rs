@@ -45,13 +45,18 @@ impl StoreSettings {
     pub fn is_nats(&self) -> bool {
         self.url.starts_with("nats:")
     }
+
+    /// The URL for people: without a user and password in it.
+    pub fn place(&self) -> String {
+        without_user(&self.url)
+    }
 }
 
 impl fmt::Debug for StoreSettings {
     /// Shows which options are set, never their values: half of them are secrets.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("StoreSettings")
-            .field("url", &without_user(&self.url))
+            .field("url", &self.place())
             .field("options", &self.options.keys())
             .finish()
     }
