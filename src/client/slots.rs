@@ -141,4 +141,16 @@ mod tests {
         third.await;
         drop(first);
     }
+
+    #[test]
+    fn a_pipe_or_link_in_the_folder_holds_nobody_up() {
+        let folder = tempfile::tempdir().unwrap();
+        let mode = rustix::fs::Mode::from_raw_mode(0o666);
+        let (pipe, fifo) = (folder.path().join("0"), rustix::fs::FileType::Fifo);
+        rustix::fs::mknodat(rustix::fs::CWD, &pipe, fifo, mode, 0).unwrap();
+        assert!(slots(folder.path(), 1).try_lock().is_ok());
+        fs::remove_file(&pipe).unwrap();
+        std::os::unix::fs::symlink("/dev/zero", &pipe).unwrap();
+        assert!(slots(folder.path(), 1).try_lock().is_err());
+    }
 }
