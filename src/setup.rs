@@ -350,7 +350,8 @@ mod tests {
     #[test]
     fn settings_show_no_secrets() {
         let root = tempfile::tempdir().unwrap();
-        write(root.path(), &Place::usual(), "nats://n:4222").unwrap();
+        let transport = Transport::Plain;
+        write(root.path(), &Place::usual(), "nats://localhost:4222", &transport).unwrap();
         let store = "url = \"s3://b\"\noptions.secret_access_key = \"secret-of-the-store\"\n";
         for (file, section) in
             [("client", "dist.store"), ("scheduler", "store"), ("worker", "store")]
