@@ -9,29 +9,41 @@ use std::sync::LazyLock;
 use data_encoding::BASE64URL_NOPAD;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use jetcc::job::{Pool, Principal};
-use jetcc::queue::callout::{self, Caller};
+use jetcc::queue::callout::{self, Admission, Caller};
 use jetcc::queue::permissions::{CLIENT_ACCOUNT, WORKER_ACCOUNT};
 use jetcc::scheduler::Settings;
-use jetcc::scheduler::identity::admit;
+use jetcc::scheduler::identity::Identity;
 use libfuzzer_sys::fuzz_target;
 use nkeys::{KeyPair, KeyPairType};
 use serde_json::json;
 use sha2::Sha256;
+use tokio::runtime::{Builder, Runtime};
 
 const TOKEN: &str = "the token that clients share";
 const KEY: [u8; 32] = [7; 32];
 
 static SERVER: LazyLock<KeyPair> =
     LazyLock::new(|| KeyPair::new_from_raw(KeyPairType::Server, KEY).expect("a key"));
-static SETTINGS: LazyLock<Settings> = LazyLock::new(|| {
-    serde_json::from_value(json!({
+/// Decides, and what it decides on: nothing of it waits for anybody.
+static FARM: LazyLock<(Identity, Runtime)> = LazyLock::new(|| {
+    let settings: Settings = serde_json::from_value(json!({
         "nats_url": "nats://localhost:4222",
         "secrets_file": "secrets.toml",
-        "client_auth": {"type": "token", "token": TOKEN},
+        "client_auth": [
+            {"type": "token", "token": TOKEN},
+            {"type": "jwt_hs256", "secret_key": BASE64URL_NOPAD.encode(&[8; 32])},
+        ],
         "server_auth": {"type": "jwt_hs256", "secret_key": BASE64URL_NOPAD.encode(&KEY)},
     }))
-    .expect("settings")
+    .expect("settings");
+    let runtime = Builder::new_current_thread().enable_time().build().expect("a runtime");
+    (runtime.block_on(Identity::new(&settings)).expect("ways to know callers"), runtime)
 });
+
+fn admit(caller: &Caller) -> Result<Admission, String> {
+    let (identity, runtime) = &*FARM;
+    runtime.block_on(identity.admit(caller))
+}
 
 fuzz_target!(|data: &[u8]| {
     let Some((shape, rest)) = data.split_first() else { return };
@@ -44,7 +56,7 @@ fuzz_target!(|data: &[u8]| {
             let text = String::from_utf8_lossy(rest);
             let (user, password) = text.split_once('\0').unwrap_or((&text, ""));
             let caller = asked(user, password);
-            if let Ok(admission) = admit(&caller, &SETTINGS) {
+            if let Ok(admission) = admit(&caller) {
                 assert_eq!(password.trim(), TOKEN);
                 // The name is the whole principal; the user's own part comes last.
                 assert!(admission.name.ends_with(user) && admission.account == CLIENT_ACCOUNT);
@@ -67,7 +79,7 @@ fn worker(data: &[u8]) {
     mac.update(input.as_bytes());
     let signature = BASE64URL_NOPAD.encode(&mac.finalize().into_bytes());
     let caller = asked("w1", &format!("{input}.{signature}"));
-    if let Ok(admission) = admit(&caller, &SETTINGS) {
+    if let Ok(admission) = admit(&caller) {
         let header: serde_json::Value = serde_json::from_slice(header).expect("a JSON header");
         let claims: serde_json::Value = serde_json::from_slice(claims).expect("JSON claims");
         assert_eq!(header["alg"], "HS256");

@@ -8,12 +8,12 @@ use data_encoding::BASE64URL_NOPAD;
 use jetcc::client::ipc::{self, CompileRequest, Diagnostics, Frame as _, OsText, Reply, Request};
 use jetcc::job::toolchain::Reference;
 use jetcc::job::wire::{
-    self, ActionRecord, BlobClass, CacheUse, CallOff, FarmStatus, JobEnd, JobMessage, JobResult,
-    Progress, Submit, SubmitReply, Trouble, WorkerState,
+    self, ActionRecord, BlobClass, CacheUse, CallOff, FarmStatus, HelloReply, JobEnd, JobMessage,
+    JobResult, Progress, Submit, SubmitReply, Trouble, WorkerState,
 };
 use jetcc::job::{
     Action, Command, Content, Digest, Exit, JobId, LocalReason, Node, Outcome, Output, Proof,
-    StepTimes, Toolchain, Tree, TreePath, WantedOutput,
+    Space, StepTimes, Toolchain, Tree, TreePath, WantedOutput,
 };
 use jetcc::store::Compressed;
 use jetcc::toolchain::{Packed, archive};
@@ -57,6 +57,7 @@ fn seeds_are_current() {
 fn wire() -> Seeds {
     let missing = Progress::Missing(vec![(BlobClass::Input, Digest::of(b"a"))]);
     let reply = SubmitReply::Accepted { proof: proof(), place: 7, outstanding: 3, slots: 8 };
+    let hello = HelloReply::Welcome { space: Space::shared(), over_quota: Some("full".into()) };
     let messages = [
         (0, "submit", wire::encode(&submit())),
         (1, "accepted", wire::encode(&reply)),
@@ -75,6 +76,7 @@ fn wire() -> Seeds {
         (8, "farm", wire::encode(&FarmStatus { workers: vec![worker(); 2], outstanding: 3 })),
         (9, "references", wire::encode(&vec![reference()])),
         (10, "id", wire::encode(&job())),
+        (12, "hello", wire::encode(&hello)),
         (11, "reason", wire::encode(&LocalReason::UnknownFlag("-fnew".into()))),
     ];
     let kinds = messages.into_iter();
@@ -116,7 +118,7 @@ fn action() -> Action {
 }
 
 fn proof() -> Proof {
-    Proof::new(&[7; 32], job(), &action().key())
+    Proof::new(&[7; 32], job(), &action().key(), &Space::shared())
 }
 
 fn submit() -> Submit {
@@ -138,6 +140,7 @@ fn job_message() -> JobMessage {
         submit: submit(),
         client: id("c-0011223344556677"),
         tenant: id("team"),
+        space: Space::shared(),
         proof: proof(),
         published_unix_ms: 1_700_000_000_000,
     }
@@ -161,6 +164,7 @@ fn outcome() -> Outcome {
 fn result(end: JobEnd) -> JobResult {
     JobResult {
         job: job(),
+        space: Space::shared(),
         action: action().key(),
         proof: proof(),
         worker: id("w1"),
