@@ -5,8 +5,8 @@ use std::fmt::Debug;
 
 use jetcc::job::toolchain::Reference;
 use jetcc::job::wire::{
-    self, ActionRecord, CallOff, FarmStatus, HelloReply, JobMessage, JobResult, MISSING_MAX,
-    Progress, Submit, SubmitReply, WorkerState,
+    self, ActionRecord, CallOff, FarmStatus, HelloReply, Holding, JobMessage, JobResult,
+    MISSING_MAX, Progress, Submit, SubmitReply, WorkerState, WrongBlob,
 };
 use jetcc::job::{JobId, LocalReason};
 use libfuzzer_sys::fuzz_target;
@@ -15,7 +15,7 @@ use serde::de::DeserializeOwned;
 
 fuzz_target!(|data: &[u8]| {
     let Some((kind, bytes)) = data.split_first() else { return };
-    match kind % 13 {
+    match kind % 15 {
         0 => drop(read::<Submit>(bytes).map(|submit| submit.action.key())),
         1 => drop(read::<SubmitReply>(bytes)),
         2 => drop(read::<CallOff>(bytes)),
@@ -36,7 +36,9 @@ fuzz_target!(|data: &[u8]| {
         9 => drop(read::<Vec<Reference>>(bytes)),
         10 => drop(read::<JobId>(bytes)),
         11 => drop(read::<LocalReason>(bytes)),
-        _ => drop(read::<HelloReply>(bytes)),
+        12 => drop(read::<HelloReply>(bytes)),
+        13 => drop(read::<Holding>(bytes)),
+        _ => drop(read::<WrongBlob>(bytes)),
     }
 });
 

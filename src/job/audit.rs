@@ -3,7 +3,10 @@
 use serde::{Deserialize, Serialize};
 
 use super::wire::JobMessage;
-use super::{Digest, Exit, WorkerId};
+use super::{Digest, Exit, WorkerId, bounded};
+
+/// Most runs of one job that are kept; the third one decides.
+const RUNS_MAX: usize = 8;
 
 /// What is kept of an audit until its next result comes, under the id of the job that brings it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -13,6 +16,7 @@ pub struct Audit {
     /// Who was asked to run it again; nobody yet when absent.
     pub asked: Option<WorkerId>,
     /// What came of it so far: first the result under audit.
+    #[serde(deserialize_with = "bounded::list::<_, _, RUNS_MAX>")]
     pub runs: Vec<Run>,
 }
 

@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::id::InvalidName;
-use super::{ClientId, Principal, Tenant, User, WorkerId};
+use super::{ClientId, Principal, Tenant, User, WorkerId, bounded};
 
 /// Longest reason that is kept, in bytes.
 pub const REASON_BYTES_MAX: usize = 500;
@@ -89,6 +89,7 @@ impl fmt::Display for Party {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Denial {
     /// For people.
+    #[serde(deserialize_with = "bounded::words")]
     pub reason: String,
     /// Since when, Unix time in ms.
     pub since_unix_ms: u64,

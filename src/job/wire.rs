@@ -215,6 +215,7 @@ pub struct JobMessage {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Holding {
     /// The queue's name for this delivery of the job.
+    #[serde(deserialize_with = "bounded::words")]
     pub delivery: String,
     /// As it came with the job.
     pub proof: Proof,
@@ -378,6 +379,7 @@ pub struct Findings {
     /// What audits gave.
     pub audits: AuditCounts,
     /// Workers of which one told a falsehood, and there was no third one to say which.
+    #[serde(deserialize_with = "bounded::list::<_, _, WORKERS_MAX>")]
     pub suspected: Vec<[WorkerId; 2]>,
 }
 

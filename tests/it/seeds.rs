@@ -8,8 +8,9 @@ use data_encoding::BASE64URL_NOPAD;
 use jetcc::client::ipc::{self, CompileRequest, Diagnostics, Frame as _, OsText, Reply, Request};
 use jetcc::job::toolchain::Reference;
 use jetcc::job::wire::{
-    self, ActionRecord, BlobClass, CacheUse, CallOff, FarmStatus, HelloReply, JobEnd, JobMessage,
-    JobResult, Progress, Submit, SubmitReply, Trouble, WorkerState,
+    self, ActionRecord, BlobClass, CacheUse, CallOff, FarmStatus, Findings, HelloReply, HoldWord,
+    Holding, JobEnd, JobMessage, JobResult, Progress, Submit, SubmitReply, Trouble, WorkerState,
+    WrongBlob,
 };
 use jetcc::job::{
     Action, Command, Content, Digest, Exit, JobId, LocalReason, Node, Outcome, Output, Proof,
@@ -58,6 +59,13 @@ fn wire() -> Seeds {
     let missing = Progress::Missing(vec![(BlobClass::Input, Digest::of(b"a"))]);
     let reply = SubmitReply::Accepted { proof: proof(), place: 7, outstanding: 3, slots: 8 };
     let hello = HelloReply::Welcome { space: Space::shared(), over_quota: Some("full".into()) };
+    let holding = Holding { delivery: "JOBS.1.2.3".into(), proof: proof(), word: HoldWord::Finish };
+    let wrong = WrongBlob {
+        space: Space::shared(),
+        class: BlobClass::Output,
+        digest: Digest::of(b"a"),
+        action: Some(action().key()),
+    };
     let messages = [
         (0, "submit", wire::encode(&submit())),
         (1, "accepted", wire::encode(&reply)),
@@ -73,9 +81,19 @@ fn wire() -> Seeds {
         (5, "undone", wire::encode(&result(JobEnd::Undone(Trouble::TimedOut(600))))),
         (6, "record", wire::encode(&record())),
         (7, "worker", wire::encode(&worker())),
-        (8, "farm", wire::encode(&FarmStatus { workers: vec![worker(); 2], outstanding: 3 })),
+        (
+            8,
+            "farm",
+            wire::encode(&FarmStatus {
+                workers: vec![worker(); 2],
+                outstanding: 3,
+                findings: Findings::default(),
+            }),
+        ),
         (9, "references", wire::encode(&vec![reference()])),
         (10, "id", wire::encode(&job())),
+        (13, "holding", wire::encode(&holding)),
+        (14, "wrong-blob", wire::encode(&wrong)),
         (12, "hello", wire::encode(&hello)),
         (11, "reason", wire::encode(&LocalReason::UnknownFlag("-fnew".into()))),
     ];
