@@ -281,6 +281,32 @@ fn check_reasons(code: &Source, document: &Source) -> Vec<Finding> {
     unexplained.chain(unknown).collect()
 }
 
+/// Tests that the last cells of a document's tables name: its line and the name.
+fn named_tests(markdown: &str) -> Vec<(usize, &str)> {
+    let is_name = |word: &&str| {
+        word.len() >= 14 && word.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'_'))
+    };
+    let rows = markdown.lines().enumerate().filter(|(_, line)| line.starts_with('|'));
+    rows.flat_map(|(number, line)| {
+        let last = line.trim_end_matches('|').rsplit('|').next().unwrap_or_default();
+        last.split('`').skip(1).step_by(2).filter(is_name).map(move |name| (number + 1, name))
+    })
+    .collect()
+}
+
+fn check_barriers(document: &Source, code: &[Source]) -> Vec<Finding> {
+    const WHY: &str = "a barrier without a test is not a barrier: the last column of docs/security.md names functions that attack it";
+    let exists = |name: &str| {
+        let function = format!("fn {name}(");
+        code.iter().any(|source| source.text.contains(&function))
+    };
+    named_tests(&document.text)
+        .into_iter()
+        .filter(|(_, name)| !exists(name))
+        .map(|(line, name)| document.finding(line, format!("no test is called `{name}`"), WHY))
+        .collect()
+}
+
 // --- the project's files ---
 
 fn root() -> PathBuf {
@@ -350,6 +376,14 @@ fn links_lead_somewhere() {
     let top = top.iter().filter_map(|name| read(&root().join(name)));
     let below = ["docs", "nats", "deploy", "benches"].into_iter().flat_map(|at| files(at, "md"));
     expect_none(top.chain(below).flat_map(|source| check_links(&root(), &source)));
+}
+
+#[test]
+fn every_barrier_has_its_tests() {
+    let document = read(&root().join("docs/security.md")).unwrap();
+    assert!(named_tests(&document.text).len() > 50);
+    let code: Vec<Source> = rust_files().into_iter().chain(files("tests", "rs")).collect();
+    expect_none(check_barriers(&document, &code));
 }
 
 #[test]
@@ -427,6 +461,16 @@ mod tests {
         assert_eq!(lines(&check_globs(&source("src/job/x.rs", text))), [2]);
         assert_eq!(check_shape(&source("src/job/x.rs", text)), []);
         assert_eq!(lines(&check_shape(&source("src/job/x.rs", &"\n".repeat(501)))), [501, 1]);
+    }
+
+    #[test]
+    fn a_barrier_whose_test_is_gone_is_found() {
+        let table =
+            "| aim | barrier | checked by |\n| x_y | `not_the_last_cell` | `a_test_of_its_own` |\n";
+        let document = source("docs/security.md", table);
+        let code = [source("src/a.rs", "fn a_test_of_its_own() {}")];
+        assert_eq!(check_barriers(&document, &code), []);
+        assert_eq!(lines(&check_barriers(&document, &[])), [2]);
     }
 
     #[test]
