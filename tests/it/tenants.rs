@@ -253,6 +253,9 @@ async fn a_digest_gives_nothing_of_another_tenants_file_from_a_workers_disk() {
 async fn a_tenant_has_no_more_jobs_than_it_may() {
     let quota = "quota.tenants.acme.outstanding_jobs_max = 1";
     let farm = tenants().setting("scheduler", quota).start().await;
+    // Its compiler is known before: the next compile is there while the slow one runs.
+    let warm = Project::new(&[("warm.c", "int warm;\n")]);
+    assert_eq!(warm.same(&farm, &["gcc -c warm.c"]).await, 1);
     let slow = Project::slow(88);
     let under_way = slow.begin(&farm, SLOW).await;
     farm.compiles("worker-1", "slow.cc").await;

@@ -54,9 +54,10 @@ async fn a_worker_with_a_wrong_token_is_turned_away_and_keeps_trying() {
     farm.set("worker", "scheduler_auth.token = 'no.token.at-all'");
     farm.start_unready("worker-1");
     until("the worker was turned away twice", async || {
-        (farm.member("scheduler").count_said("turned away") > 1).then_some(())
+        (farm.member("worker-1").count_said("turned `worker-1` away") > 1).then_some(())
     })
     .await;
+    assert!(farm.member("scheduler").said("turned away"));
     let project = Project::new(&[("a.c", "int a;\n")]);
     assert_eq!(project.same(&farm, &["gcc -c a.c"]).await, 0);
     assert_eq!(farm.stats().await.local_for("no-worker"), 1);

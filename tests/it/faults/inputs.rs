@@ -42,7 +42,7 @@ async fn blobs_that_vanish_from_the_store_are_uploaded_again() {
     farm.stop("worker-1").await;
     fs::remove_dir_all(farm.path("worker-1")).unwrap();
     for class in ["in", "tc"] {
-        fs::remove_dir_all(store.path().join(class)).unwrap();
+        fs::remove_dir_all(store.path().join("shared").join(class)).unwrap();
     }
     farm.start_again("worker-1").await;
     farm.wait_for_workers(1).await;
