@@ -132,11 +132,7 @@ impl Callout {
             subject: subjects::AUTH_CALLOUT.into(),
             message: error.to_string(),
         })?;
-        let questions = connection
-            .client()
-            .queue_subscribe(subjects::AUTH_CALLOUT, subjects::SCHEDULERS.into())
-            .await
-            .map_err(|_| QueueError::Disconnected)?;
+        let questions = connection.share(subjects::AUTH_CALLOUT).await?;
         Ok(Self { questions, answers: Answers { connection, issuer: Arc::new(issuer) } })
     }
 

@@ -10,12 +10,14 @@ use std::time::Duration;
 use async_nats::connection::State;
 use async_nats::{
     AuthError, Client, ConnectError, ConnectErrorKind, ConnectOptions, Event, ServerAddr,
+    Subscriber,
 };
 use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 
+use super::subjects::SCHEDULERS;
 use super::tls::{self, TlsSettings};
 
 /// Oldest server whose behaviour the design relies on; 2.9 ignores parts of our settings silently.
@@ -252,6 +254,15 @@ impl Connection {
     /// The library's client; for this room's files alone.
     pub(super) fn client(&self) -> &Client {
         &self.client
+    }
+
+    /// Messages on `subject`, each to one of the schedulers.
+    ///
+    /// # Errors
+    /// [`QueueError::Disconnected`] when the connection is gone.
+    pub(super) async fn share(&self, subject: &'static str) -> Result<Subscriber, QueueError> {
+        let subscribed = self.client.queue_subscribe(subject, SCHEDULERS.into()).await;
+        subscribed.map_err(|_| QueueError::Disconnected)
     }
 
     /// Whether the connection stands right now. Messages published while it does not are kept by

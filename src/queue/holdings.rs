@@ -42,10 +42,7 @@ impl Desk {
     /// # Errors
     /// [`QueueError::Disconnected`] when the connection is gone.
     pub async fn holdings(&self) -> Result<BoxStream<'static, Heard>, QueueError> {
-        let client = self.connection().client();
-        let group = subjects::SCHEDULERS.into();
-        let subscribed = client.queue_subscribe(subjects::HOLDINGS, group).await;
-        let messages = subscribed.map_err(|_| QueueError::Disconnected)?;
+        let messages = self.connection().share(subjects::HOLDINGS).await?;
         let heard = messages.filter_map(async |message| {
             let worker = subjects::parse_holding(&message.subject)?;
             Some(Heard { worker, message })

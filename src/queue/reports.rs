@@ -37,9 +37,6 @@ impl Desk {
     /// # Errors
     /// [`QueueError::Disconnected`] when the connection is gone.
     pub async fn reports(&self) -> Result<Reports, QueueError> {
-        let client = self.connection().client();
-        let subscribed =
-            client.queue_subscribe(subjects::WORKER_REPORTS, subjects::SCHEDULERS.into()).await;
-        subscribed.map(Reports).map_err(|_| QueueError::Disconnected)
+        self.connection().share(subjects::WORKER_REPORTS).await.map(Reports)
     }
 }

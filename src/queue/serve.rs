@@ -107,10 +107,7 @@ impl Desk {
     /// # Errors
     /// [`QueueError::Disconnected`] when the connection is gone.
     pub async fn requests(&self) -> Result<Requests, QueueError> {
-        let client = self.connection.client();
-        let subscribed =
-            client.queue_subscribe(subjects::CLIENT_REQUESTS, subjects::SCHEDULERS.into()).await;
-        subscribed.map(Requests).map_err(|_| QueueError::Disconnected)
+        self.connection.share(subjects::CLIENT_REQUESTS).await.map(Requests)
     }
 
     /// Answers a question.

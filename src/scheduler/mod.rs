@@ -5,8 +5,8 @@
 //! action is recorded only with a proof that its worker was given the job, and nobody is turned
 //! away without a word.
 //!
-//! Reading order: [`settings`], [`run`], [`identity`], [`certificates`], [`door`], [`deny_list`],
-//! [`reception`], [`lanes`], [`registry`], [`recorder`], [`audit`], [`examiner`], [`undertaker`];
+//! Reading order: [`settings`], [`run`], [`porter`], [`identity`], [`certificates`], [`door`],
+//! [`deny_list`], [`reception`], [`lanes`], [`registry`], [`recorder`], [`audit`], [`examiner`], [`undertaker`];
 //! [`spaces`] and [`quota`] keep tenants apart, [`meter`] counts what they send.
 
 pub mod audit;
@@ -17,6 +17,7 @@ pub mod examiner;
 pub mod identity;
 pub mod lanes;
 pub mod meter;
+pub mod porter;
 pub mod quota;
 pub mod reception;
 pub mod recorder;
@@ -24,6 +25,7 @@ pub mod registry;
 pub mod run;
 pub mod settings;
 pub mod spaces;
+mod told;
 pub mod undertaker;
 
 pub use run::run;

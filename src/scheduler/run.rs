@@ -1,24 +1,24 @@
 //! The scheduler's life: connect, declare, then one loop over everything that happens.
 
-use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
 use futures_util::stream::BoxStream;
-use tokio::sync::Semaphore;
 
 use super::door::{self, Door};
 use super::examiner::{self, Examiner};
 use super::identity::{Identity, KeyError, key_bytes};
+use super::porter::Porter;
 use super::reception::{self, Office, Rules};
 use super::registry::Known;
 use super::settings::{FarmSecrets, Settings};
-use super::{certificates, meter, recorder, undertaker};
+use super::{meter, porter, recorder, undertaker};
 use crate::job::{Pool, WorkerId};
 use crate::lifecycle::Lifecycle;
 use crate::queue::audits::Audits;
-use crate::queue::callout::{Admission, Caller, Callout};
+use crate::queue::callout::Callout;
 use crate::queue::denied::Denied;
 use crate::queue::holdings::{Heard, Hold};
 use crate::queue::serve::{Desk, OUTSTANDING_EVERY, Request, Requests, WorkerChange};
@@ -32,15 +32,8 @@ use crate::store::Blobs;
 const REOPEN: Duration = Duration::from_millis(500);
 /// Words of workers that are passed on at once.
 const HEARD_AT_ONCE: usize = 64;
-/// Callers at once about whom a decision is made; more wait in the subscription.
-const CALLERS_MAX: usize = 512;
 /// How long requests under way may take when stopping.
 const DRAIN: Duration = Duration::from_secs(5);
-
-/// How often the log says that somebody was turned away.
-const TELL_EVERY: Duration = Duration::from_secs(60);
-/// Most of them that are remembered for it.
-const TOLD_MAX: usize = 1_000;
 
 /// Why a scheduler could not start.
 #[derive(Debug, thiserror::Error)]
@@ -110,8 +103,8 @@ pub async fn run(
         lifecycle.spawn_until_stop(meter::watch(office.clone(), System::new(system.clone())));
     }
     identity.keep(lifecycle);
-    let porter = Porter { identity, settings, office: office.clone(), told: Mutex::default() };
-    lifecycle.spawn_until_stop(answer_callouts(callout, Arc::new(porter), lifecycle.clone()));
+    let porter = Porter::new(identity, settings, office.clone());
+    lifecycle.spawn_until_stop(porter::answer_all(callout, porter, lifecycle.clone()));
     lifecycle.spawn_until_stop(door::follow(office.clone()));
     lifecycle.spawn_until_stop(door::guard(office.clone()));
     lifecycle.spawn_until_stop(follow_workers(office.clone(), known));
@@ -187,70 +180,6 @@ async fn declare_again(office: &Office) {
         if let Err(error) = streams::declare_worker(connection, &worker).await {
             tracing::error!(%worker, %error, "queue of audits was not declared again");
         }
-    }
-}
-
-/// Whoever knows who may connect.
-struct Porter {
-    identity: Identity,
-    settings: Arc<Settings>,
-    office: Arc<Office>,
-    told: Mutex<Told>,
-}
-
-/// Each caller has a task of its own: one whose issuer is slow holds up nobody else.
-async fn answer_callouts(mut callout: Callout, porter: Arc<Porter>, lifecycle: Lifecycle) {
-    let places = Arc::new(Semaphore::new(CALLERS_MAX));
-    while let Some(caller) = callout.next().await {
-        let Ok(place) = places.clone().acquire_owned().await else { return };
-        let (answers, porter) = (callout.answers(), porter.clone());
-        lifecycle.spawn(async move {
-            let decision = porter.decide(&caller).await;
-            answers.answer(&caller, decision).await;
-            drop(place);
-        });
-    }
-}
-
-impl Porter {
-    async fn decide(&self, caller: &Caller) -> Result<Admission, String> {
-        let decision = self.identity.admit(caller).await;
-        let decision = decision
-            .and_then(|admission| certificates::check(admission, caller, &self.settings))
-            .and_then(|admission| self.office.door.check(admission))
-            .map(|admission| meter::restrict(&self.office, admission));
-        match &decision {
-            Ok(Admission { name, account, by, .. }) => {
-                tracing::info!(name, account, by, host = caller.host, "let in");
-            }
-            Err(refusal) => {
-                let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-                if told.is_new(format!("{}: {refusal}", caller.user)) {
-                    tracing::warn!(user = caller.user, host = caller.host, refusal, "turned away");
-                }
-            }
-        }
-        decision
-    }
-}
-
-/// Who was turned away lately, and why: a party that is denied tries again several times a second.
-#[derive(Default)]
-struct Told(HashMap<String, Instant>);
-
-impl Told {
-    /// Whether the log has not said it lately.
-    fn is_new(&mut self, words: String) -> bool {
-        if self.0.len() >= TOLD_MAX {
-            self.0.clear();
-        }
-        let now = Instant::now();
-        let lately = |last: &Instant| now.duration_since(*last) < TELL_EVERY;
-        let new = !self.0.get(&words).is_some_and(lately);
-        if new {
-            self.0.insert(words, now);
-        }
-        new
     }
 }
 
