@@ -1,7 +1,7 @@
 //! jetcc: distributed compilation over NATS.
 //!
 //! Follow one compile by opening these in order: `client/wrapper.rs`, `client/compile.rs`,
-//! `compiler/plan.rs`, `client/inputs.rs`, `job/action.rs`, `queue/submit.rs`, `scheduler/`,
+//! `compiler/plan.rs`, `client/inputs/`, `job/action.rs`, `queue/submit.rs`, `scheduler/`,
 //! `queue/pull.rs`, `worker/run.rs`, `worker/execute.rs`, `worker/sandbox/`, `client/outputs.rs`.
 
 pub mod cli;

@@ -1,0 +1,217 @@
+//! The tree of what a compile reads: every listed file with the links on the way to it, the folders
+//! that are searched, and what include tests look for; or why the compile cannot leave.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+
+use super::lookout::{PRECOMPILED, lookout};
+use super::{Inputs, Listing, Reader, absolute};
+use crate::client::memory::Lookout;
+use crate::client::upload::{Source, Sources};
+use crate::compiler::search::Search;
+use crate::compiler::{FileFacts, IncludeTest};
+use crate::job::wire::BlobClass;
+use crate::job::{Digest, Family, LocalReason, Node, TreePath};
+use crate::store::stamps::FileIndex;
+use crate::store::walk::{Added, Built, TreeBuilder};
+
+/// Input trees up to this size, in bytes of zstd, travel inside the request.
+const INLINE_TREE_MAX: usize = 64 << 10;
+
+/// The tree of what `listing` names, and what to watch for.
+pub(super) fn build(
+    reader: &Reader,
+    listing: &Listing,
+    index: &FileIndex<FileFacts>,
+) -> Result<(Inputs, Lookout), LocalReason> {
+    let mut builder = TreeBuilder::new(index);
+    let (mut tests, mut once) = (BTreeSet::new(), HashSet::new());
+    let mut main = None;
+    for file in listing.files.iter().chain(&reader.plan.input_files) {
+        let path = absolute(&reader.directory, file);
+        let added = builder.add(&path).map_err(|error| unreadable(&error))?;
+        let Added::File(known) = added else {
+            return Err(LocalReason::UnreadableInput(path));
+        };
+        if *file == reader.plan.source {
+            main = Some(known.digest);
+        }
+        refuse_precompiled(reader, &path)?;
+        let Some(facts) = &known.facts else {
+            return Err(LocalReason::UnreadableInput(format!(
+                "`{path}` is too large to look into"
+            )));
+        };
+        judge(reader, listing, &path, facts)?;
+        once.extend(facts.once.then_some(known.digest));
+        add_quoted(reader, facts, &mut builder)?;
+        let folder = path.rsplit_once('/').map_or("/", |(folder, _)| folder);
+        tests.extend(facts.has_include.iter().map(|test| (folder.to_owned(), test.clone())));
+    }
+    add_folders(reader, listing, &mut builder)?;
+    for (folder, test) in &tests {
+        add_tested(folder, test, &listing.search, reader, &mut builder)?;
+    }
+    let lookout = lookout(reader, listing, tests.iter().map(|(_, test)| test.name.as_str()));
+    let built = builder.finish();
+    refuse_twins(reader.compiler.family, &built, &once)?;
+    let bytes = built.tree.encode();
+    let digest = Digest::of(&bytes);
+    let mut sources: Sources = built
+        .sources
+        .into_iter()
+        .map(|(digest, path)| ((BlobClass::Input, digest), Source::File(path)))
+        .collect();
+    let zstd = crate::store::Compressed::new(&bytes).zstd;
+    let inline_zstd = (zstd.len() <= INLINE_TREE_MAX).then_some(zstd);
+    if inline_zstd.is_none() {
+        sources.insert((BlobClass::Input, digest), Source::Bytes(bytes.into()));
+    }
+    let inputs = Inputs { digest, inline_zstd, main, sources, seen: built.seen };
+    Ok((inputs, lookout))
+}
+
+/// What a file says that no worker can do as this machine would.
+fn judge(
+    reader: &Reader,
+    listing: &Listing,
+    path: &str,
+    facts: &FileFacts,
+) -> Result<(), LocalReason> {
+    let fixed_time = (reader.epoch && listing.takes_epoch) || reader.plan.fixed_time;
+    let any_time = facts.timestamp_macro || facts.file_times;
+    if any_time || (facts.time_macro && !fixed_time) {
+        return Err(LocalReason::TimeMacro(path.to_owned()));
+    }
+    let quotes_unknown = facts.unresolved_line_file && reader.compiler.family == Family::Gcc;
+    if facts.unresolved_include_test || facts.embed || quotes_unknown {
+        return Err(LocalReason::UnresolvedIncludeTest(path.to_owned()));
+    }
+    if facts.precompiled_header {
+        return Err(LocalReason::PrecompiledHeader(path.to_owned()));
+    }
+    if facts.assembler_include {
+        return Err(LocalReason::AssemblerInclude(path.to_owned()));
+    }
+    Ok(())
+}
+
+/// A precompiled header beside a listed one would be read instead of it.
+fn refuse_precompiled(reader: &Reader, path: &str) -> Result<(), LocalReason> {
+    let suffixes = match reader.compiler.family {
+        Family::Gcc => &PRECOMPILED[..1],
+        Family::Clang => &PRECOMPILED[..],
+    };
+    for suffix in suffixes {
+        let precompiled = format!("{path}.{suffix}");
+        if Path::new(&precompiled).exists() {
+            return Err(LocalReason::PrecompiledHeader(precompiled));
+        }
+    }
+    Ok(())
+}
+
+/// gcc's messages quote the files that a source claims to come from, if they are there.
+fn add_quoted(
+    reader: &Reader,
+    facts: &FileFacts,
+    builder: &mut TreeBuilder<'_, FileFacts>,
+) -> Result<(), LocalReason> {
+    if reader.compiler.family != Family::Gcc {
+        return Ok(());
+    }
+    for name in facts.line_files.iter().filter(|name| !name.starts_with('<')) {
+        let path = absolute(&reader.directory, name);
+        match std::fs::metadata(&path) {
+            Ok(found) if found.is_file() => {
+                builder.add(&path).map_err(|error| unreadable(&error))?;
+            }
+            Ok(_) => {}
+            Err(_) => builder.watch(Path::new(&path)),
+        }
+    }
+    Ok(())
+}
+
+/// Files of the same content are files of their own on a worker. Here gcc may take two that ask to
+/// be read once for one, by their times; and clang takes links to one file for one.
+fn refuse_twins(family: Family, built: &Built, once: &HashSet<Digest>) -> Result<(), LocalReason> {
+    let identity = |path: &TreePath| {
+        let found = std::fs::metadata(path.as_str()).ok();
+        found.map(|found| (found.dev(), found.ino()))
+    };
+    let mut first = HashMap::new();
+    for (path, node) in built.tree.iter() {
+        let Node::File { digest, .. } = node else { continue };
+        let Some(other) = first.insert(*digest, path) else { continue };
+        let matters = match family {
+            Family::Gcc => once.contains(digest),
+            Family::Clang => identity(path) == identity(other),
+        };
+        if matters {
+            return Err(LocalReason::TwinFiles(path.to_string()));
+        }
+    }
+    Ok(())
+}
+
+/// Folders exist for the remote compiler as they exist here, even when they are empty.
+fn add_folders(
+    reader: &Reader,
+    listing: &Listing,
+    builder: &mut TreeBuilder<'_, FileFacts>,
+) -> Result<(), LocalReason> {
+    let outputs = reader.plan.outputs.iter().filter_map(|output| {
+        let path = absolute(&reader.directory, &output.path);
+        path.rsplit_once('/')
+            .map(|(folder, _)| folder.to_owned())
+            .filter(|folder| !folder.is_empty())
+    });
+    for folder in
+        [reader.directory.clone(), reader.logical_directory.clone()].into_iter().chain(outputs)
+    {
+        if folder != "/" {
+            builder.add_directory(&folder).map_err(|error| unreadable(&error))?;
+        }
+    }
+    let searched = listing.search.quote.iter().chain(&listing.search.angle);
+    for folder in searched.chain(&reader.plan.directories) {
+        let path = absolute(&reader.directory, folder);
+        // A file in a folder's place is worth another warning than nothing.
+        match std::fs::metadata(&path) {
+            Ok(found) if found.is_dir() || found.is_file() => {
+                builder.add(&path).map_err(|error| unreadable(&error))?;
+            }
+            _ => builder.watch(Path::new(&path)),
+        }
+    }
+    Ok(())
+}
+
+/// An include test must find there what it finds here, whether or not it leads to an include.
+fn add_tested(
+    folder: &str,
+    test: &IncludeTest,
+    search: &Search,
+    reader: &Reader,
+    builder: &mut TreeBuilder<'_, FileFacts>,
+) -> Result<(), LocalReason> {
+    let name = &test.name;
+    let own = [folder.to_owned()];
+    let quoted = own.iter().chain(&search.quote).filter(|_| test.quoted);
+    for place in quoted.chain(&search.angle) {
+        let place = absolute(&reader.directory, place);
+        let path = if name.starts_with('/') { name.clone() } else { format!("{place}/{name}") };
+        if Path::new(&path).is_file() {
+            builder.add(&path).map_err(|error| unreadable(&error))?;
+        } else {
+            builder.watch(Path::new(&path));
+        }
+    }
+    Ok(())
+}
+
+fn unreadable(error: &crate::store::walk::WalkError) -> LocalReason {
+    LocalReason::UnreadableInput(error.to_string())
+}
