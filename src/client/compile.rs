@@ -86,29 +86,27 @@ async fn story(
     let environment = compiler::remote_environment(&request.text_environment)?;
     locale::check_programs(&environment)?;
 
-    if request.text_environment.contains_key("JETCC_NO_DIST_COMPILE") {
-        return Err(LocalReason::Disabled);
-    }
-
-    // 2. Is there a farm, and could its answer be written?
-    daemon.link.check()?;
+    request.check_farm(daemon)?;
     outputs::check_targets(Path::new(&request.directory), &plan.outputs, request.umask)?;
-    let reach = daemon.link.reach().await?;
     report.laps.end("plan");
 
-    // 3. What does it need? The toolchain goes up once, in the background if that takes long.
-    let toolchain = daemon.toolchain(&compiler, &reach).await;
-    let toolchain = toolchain.map_err(|reason| daemon.note_trouble(reason))?;
+    // 2. What does it need? So far nobody was asked but this machine.
+    let toolchain = daemon.toolchain(&compiler).await?;
     report.laps.end("toolchain");
     let reader = request.reader(&compiler, &plan, &toolchain, &environment);
     let inputs = inputs::discover(reader, &daemon.memory, &daemon.index, &daemon.passes).await?;
     report.laps.end("inputs");
 
-    // 4. Run it there.
+    // 3. Which compile is this?
     let action = action(&request, &compiler, &plan, environment, &toolchain, &inputs);
+    let key = action.key();
+
+    // 4. Run it on the farm. The toolchain goes up once, in the background if that takes long.
+    let reach = daemon.link.reach().await?;
+    let there = daemon.upload(&toolchain, &reach).await;
+    there.map_err(|reason| daemon.note_trouble(reason))?;
     let mut sources = inputs.sources.clone();
     sources.extend(toolchain.sources.iter().map(|(name, source)| (*name, source.clone())));
-    let key = action.key();
     let job = Job {
         action,
         inputs_zstd: inputs.inline_zstd.clone(),
@@ -263,6 +261,14 @@ impl Request {
             diagnostics: request.diagnostics,
             umask: request.umask,
         })
+    }
+
+    /// Whether the farm may be asked, and is worth it now.
+    fn check_farm(&self, daemon: &Daemon) -> Result<(), LocalReason> {
+        match self.text_environment.contains_key("JETCC_NO_DIST_COMPILE") {
+            true => Err(LocalReason::Disabled),
+            false => daemon.link.check(),
+        }
     }
 
     /// What the action cache may do; the variables are sccache's under our name.

@@ -73,7 +73,7 @@ pub struct Daemon {
     last_used: Mutex<Instant>,
 }
 
-/// A toolchain that the store holds.
+/// A toolchain, and all that the store has to hold of it.
 #[derive(Debug)]
 pub struct ReadyToolchain {
     /// Digest of its tree.
@@ -128,27 +128,40 @@ impl Daemon {
         })
     }
 
-    /// The toolchain of `compiler`, in the store. The first time waits for the upload, but not for
+    /// The toolchain of `compiler`; no farm is asked.
+    ///
+    /// # Errors
+    /// [`LocalReason::Toolchain`].
+    pub async fn toolchain(
+        &self,
+        compiler: &Resolved,
+    ) -> Result<Arc<ReadyToolchain>, LocalReason> {
+        let packed = self.toolchains.get(compiler).await;
+        let packed = packed.map_err(|error| LocalReason::Toolchain(error.to_string()))?;
+        Ok(self.ready_toolchain(&packed))
+    }
+
+    /// Sees to it that the store holds `toolchain`. The first time waits for the upload, but not for
     /// long: the upload goes on while compiles are local.
     ///
     /// # Errors
     /// [`LocalReason::Toolchain`] or [`LocalReason::Store`].
-    pub async fn toolchain(
+    pub async fn upload(
         &self,
-        compiler: &Resolved,
+        toolchain: &Arc<ReadyToolchain>,
         reach: &Reach,
-    ) -> Result<Arc<ReadyToolchain>, LocalReason> {
-        let packed = self.toolchains.get(compiler).await;
-        let packed = packed.map_err(|error| LocalReason::Toolchain(error.to_string()))?;
-        let ready = self.ready_toolchain(&packed);
+    ) -> Result<(), LocalReason> {
+        if self.uploads.knows((BlobClass::Toolchain, toolchain.digest)) {
+            return Ok(());
+        }
         let (reach, uploads, stats) = (reach.clone(), self.uploads.clone(), self.stats.clone());
-        let sources = ready.clone();
+        let sources = toolchain.clone();
         let upload =
             tokio::spawn(async move { upload_toolchain(&reach, &sources, &uploads, &stats).await });
         let limit = self.settings.dist.toolchain_wait_seconds_max;
         let limit = Duration::from_secs(limit.unwrap_or(Settings::TOOLCHAIN_WAIT_SECONDS_MAX));
         match tokio::time::timeout(limit, upload).await {
-            Ok(Ok(uploaded)) => uploaded.map(|()| ready),
+            Ok(Ok(uploaded)) => uploaded,
             Ok(Err(_)) => Err(LocalReason::Stopping),
             Err(_) => Err(LocalReason::Toolchain("it is still being uploaded".into())),
         }
