@@ -10,6 +10,7 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory as _, ValueEnum as _};
 
 use crate::cli::{Auth, Cli, ClientFlags, StatsFormat};
+use crate::client::cache::State;
 use crate::client::daemon::{Daemon, Home};
 use crate::client::ipc::{Reply, Request};
 use crate::client::login;
@@ -96,7 +97,9 @@ pub fn client(flags: &ClientFlags, format: StatsFormat) -> anyhow::Result<ExitCo
     } else if flags.show_stats {
         // Zeros when there is none: looking must not start a daemon.
         let reply = wrapper.ask(&Request::Stats)?;
-        let zeros = || Reply::Text(stats::Stats::default().json("no daemon").to_string());
+        let zeros = || {
+            Reply::Text(stats::Stats::default().json("no daemon", &State::default()).to_string())
+        };
         print_stats(reply.unwrap_or_else(zeros), format);
     } else if flags.zero_stats {
         ask_started(&wrapper, &Request::ZeroStats)?;

@@ -12,17 +12,18 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
+use super::cache::Kept;
 use super::daemon::{Daemon, ReadyToolchain};
 use super::inputs::{self, Inputs, Reader};
 use super::ipc::{CompileRequest, Diagnostics, OsText, Reply};
 use super::link::Reach;
 use super::locale;
-use super::outputs;
+use super::outputs::{self, Product};
 use super::remote::{self, Answer, Job, Origin};
 use super::report::{Finding, Laps, Report};
 use crate::compiler::{self, Invocation, Plan, RESPONSE_BYTES_MAX, Verdict};
 use crate::job::wire::{BlobClass, CacheUse, WrongBlob};
-use crate::job::{Action, ActionKey, Command, LocalReason, Outcome, Pool};
+use crate::job::{Action, ActionKey, Command, Exit, LocalReason, Outcome, Pool};
 use crate::store::{StoreError, content, walk};
 use crate::toolchain::resolve::{ResolveError, Resolved};
 
@@ -38,6 +39,7 @@ struct Request {
     text_environment: BTreeMap<String, String>,
     diagnostics: Diagnostics,
     umask: u32,
+    cache: CacheUse,
 }
 
 /// Compiles, remotely if it can; the report says what happened.
@@ -86,22 +88,40 @@ async fn story(
     let environment = compiler::remote_environment(&request.text_environment)?;
     locale::check_programs(&environment)?;
 
-    request.check_farm(daemon)?;
     outputs::check_targets(Path::new(&request.directory), &plan.outputs, request.umask)?;
+    // Without a farm, only what is kept here is worth a search.
+    let farm = request.check_farm(daemon);
+    if !(request.reads_cache() && daemon.results.may_know()) {
+        farm.clone()?;
+    }
     report.laps.end("plan");
 
     // 2. What does it need? So far nobody was asked but this machine.
     let toolchain = daemon.toolchain(&compiler).await?;
     report.laps.end("toolchain");
     let reader = request.reader(&compiler, &plan, &toolchain, &environment);
-    let inputs = inputs::discover(reader, &daemon.memory, &daemon.index, &daemon.passes).await?;
+    let inputs = match &farm {
+        Ok(()) => inputs::discover(reader, &daemon.memory, &daemon.index, &daemon.passes).await?,
+        Err(reason) => inputs::recall(&reader, &daemon.memory).ok_or_else(|| reason.clone())?,
+    };
     report.laps.end("inputs");
 
     // 3. Which compile is this?
     let action = action(&request, &compiler, &plan, environment, &toolchain, &inputs);
     let key = action.key();
 
-    // 4. Run it on the farm. The toolchain goes up once, in the background if that takes long.
+    // 4. Is its result here?
+    if request.cache == CacheUse::Refresh {
+        daemon.stats.count_forced();
+    }
+    if request.reads_cache()
+        && let Some(kept) = daemon.results.find(&key)
+    {
+        return give(&request, kept, report);
+    }
+    farm?;
+
+    // 5. Run it on the farm. The toolchain goes up once, in the background if that takes long.
     let reach = daemon.link.reach().await?;
     let there = daemon.upload(&toolchain, &reach).await;
     there.map_err(|reason| daemon.note_trouble(reason))?;
@@ -113,33 +133,41 @@ async fn story(
         main: inputs.main,
         references: toolchain.references,
         sources: &sources,
-        cache: request.cache_use(),
+        cache: request.cache,
     };
-    let (answer, contents) = run(daemon, &reach, job, &mut report.laps).await?;
+    let (answer, outputs) = run(daemon, &reach, job, &mut report.laps).await?;
 
-    // 5. Believe it only if it is whole and nothing changed meanwhile.
+    // 6. Believe it only if it is whole and nothing changed meanwhile.
     let checked = check(daemon, &plan, &answer.outcome, &inputs)?;
     locale::check_messages(&request.text_environment, &answer.outcome, &toolchain)?;
-    if request.diagnostics == Diagnostics::Terminal && answer.outcome.stderr.size() > 0 {
-        return Err(LocalReason::Terminal);
-    }
-    let streams = match streams(&reach.blobs, &answer.outcome).await {
+    let (stdout, stderr) = match streams(&reach.blobs, &answer.outcome).await {
         Ok(streams) => streams,
         Err(error) => return Err(report_wrong(daemon, &reach, key, error).await),
     };
+    request.check_terminal(&stderr)?;
 
-    // 6. Write it.
+    // 7. Write it, and keep it for the next time.
+    let result = Kept { stdout, stderr, outputs, worker: answer.worker.clone() };
     if let Checked::Success = checked {
-        let directory = Path::new(&request.directory);
-        outputs::write(directory, &answer.outcome.outputs, &contents, request.umask)?;
+        outputs::write(Path::new(&request.directory), &result.outputs, request.umask)?;
+        request.keep(daemon, &key, &result);
     }
     report.laps.end("write");
-    let reply = Reply::Compiled {
-        exit: answer.outcome.exit,
-        stdout: streams.0.to_vec(),
-        stderr: streams.1.to_vec(),
-    };
+    let reply = result.reply(answer.outcome.exit);
     Ok((reply, answer.finding()))
+}
+
+/// Gives a result that was kept here.
+fn give(
+    request: &Request,
+    kept: Kept,
+    report: &mut Report,
+) -> Result<(Reply, Finding), LocalReason> {
+    request.check_terminal(&kept.stderr)?;
+    outputs::write(Path::new(&request.directory), &kept.outputs, request.umask)?;
+    report.laps.end("write");
+    let reply = kept.reply(Exit::Code(0));
+    Ok((reply, Finding::Kept { worker: kept.worker }))
 }
 
 /// Runs the job and brings its outputs. A known result whose blobs are gone is computed again, and
@@ -149,7 +177,7 @@ async fn run(
     reach: &Reach,
     mut job: Job<'_>,
     laps: &mut Laps,
-) -> Result<(Answer, Vec<Bytes>), LocalReason> {
+) -> Result<(Answer, Vec<Product>), LocalReason> {
     loop {
         let (uploads, dist) = (&daemon.uploads, &daemon.settings.dist);
         let answer = remote::run(reach, &job, uploads, &daemon.stats, dist, laps)
@@ -157,7 +185,7 @@ async fn run(
             .map_err(|reason| daemon.note_trouble(reason))?;
         daemon.link.worked();
         match outputs::fetch(&reach.blobs, &answer.outcome.outputs).await {
-            Ok(contents) => return Ok((answer, contents)),
+            Ok(outputs) => return Ok((answer, outputs)),
             Err(error) => {
                 let again = answer.origin == Origin::Cached || error.wrong().is_some();
                 let reason = report_wrong(daemon, reach, job.action.key(), error).await;
@@ -248,7 +276,9 @@ impl Request {
             .iter()
             .filter_map(|(name, value)| Some((name.to_utf8()?, value.to_utf8()?)))
             .collect();
+        let cache = cache_use(&text_environment);
         Ok(Self {
+            cache,
             program: text(&request.program)?,
             arguments: request.arguments.iter().map(text).collect::<Result<_, _>>()?,
             directory: text(&request.directory)?,
@@ -271,15 +301,28 @@ impl Request {
         }
     }
 
-    /// What the action cache may do; the variables are sccache's under our name.
-    fn cache_use(&self) -> CacheUse {
-        let set = |name| self.text_environment.contains_key(name);
-        if set("JETCC_NO_CACHE") {
-            CacheUse::Off
-        } else if set("JETCC_RECACHE") {
-            CacheUse::Refresh
-        } else {
-            CacheUse::ReadWrite
+    /// Whether a known result may be the answer.
+    fn reads_cache(&self) -> bool {
+        self.cache == CacheUse::ReadWrite
+    }
+
+    /// Keeps a result on this machine, if that is allowed.
+    fn keep(&self, daemon: &Daemon, key: &ActionKey, result: &Kept) {
+        let readonly = daemon.settings.cache_readonly
+            || !matches!(
+                self.text_environment.get("JETCC_READONLY").map_or("", String::as_str),
+                "" | "0" | "false"
+            );
+        if self.cache != CacheUse::Off && !readonly {
+            daemon.keep(key, result);
+        }
+    }
+
+    /// Messages for a terminal are the local compiler's.
+    fn check_terminal(&self, stderr: &Bytes) -> Result<(), LocalReason> {
+        match self.diagnostics {
+            Diagnostics::Terminal if !stderr.is_empty() => Err(LocalReason::Terminal),
+            Diagnostics::Terminal | Diagnostics::Stream => Ok(()),
         }
     }
 
@@ -309,6 +352,23 @@ impl Request {
             environment: self.environment.clone(),
             epoch: self.text_environment.contains_key("SOURCE_DATE_EPOCH"),
         }
+    }
+}
+
+/// What caches may do; the variables are sccache's under our name.
+fn cache_use(environment: &BTreeMap<String, String>) -> CacheUse {
+    if environment.contains_key("JETCC_NO_CACHE") {
+        CacheUse::Off
+    } else if environment.contains_key("JETCC_RECACHE") {
+        CacheUse::Refresh
+    } else {
+        CacheUse::ReadWrite
+    }
+}
+
+impl Kept {
+    fn reply(&self, exit: Exit) -> Reply {
+        Reply::Compiled { exit, stdout: self.stdout.to_vec(), stderr: self.stderr.to_vec() }
     }
 }
 

@@ -15,6 +15,7 @@ use tokio::io::AsyncReadExt as _;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 
+use super::cache::{Kept, Results};
 use super::compile;
 use super::history::History;
 use super::ipc::{self, Reply, Request};
@@ -32,7 +33,7 @@ use super::view::View;
 use super::wrapper::READY;
 use crate::compiler::{FileFacts, scan_facts};
 use crate::job::wire::{self, BlobClass, HelloReply};
-use crate::job::{ClientId, Digest, LocalReason};
+use crate::job::{ActionKey, ClientId, Digest, LocalReason};
 use crate::lifecycle::Lifecycle;
 use crate::store::stamps::FileIndex;
 use crate::toolchain::resolve::{Resolved, Resolver};
@@ -59,6 +60,8 @@ pub struct Daemon {
     pub index: FileIndex<FileFacts>,
     /// Inputs of commands that were seen before.
     pub memory: Memory,
+    /// Results of earlier compiles, on this machine's disk.
+    pub results: Arc<Results>,
     /// Which program a name means.
     pub resolver: Resolver,
     /// What this process sees.
@@ -105,7 +108,11 @@ impl Daemon {
     /// # Errors
     /// When the cache folder cannot be made or there is no random source.
     pub fn new(settings: Settings, home: &Home) -> io::Result<Self> {
-        std::fs::create_dir_all(&home.cache_dir)?;
+        if let Err(error) = std::fs::create_dir_all(&home.cache_dir) {
+            // Compiles need no files of ours.
+            tracing::warn!(folder = %home.cache_dir.display(), %error, "nothing is kept");
+        }
+        let cache_size = settings.cache_size.map_or(Settings::CACHE_SIZE, |size| size.0);
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let index = FileIndex::new(INDEX_MAX, scan_facts);
         let bearer = Bearer::new(settings.dist.auth.as_ref(), settings.login_dir.as_deref());
@@ -117,6 +124,7 @@ impl Daemon {
             ready: Mutex::default(),
             index,
             memory: Memory::default(),
+            results: Arc::new(Results::open(&home.cache_dir, cache_size)),
             resolver: Resolver::new(home.own_executable.clone()),
             view: View::own(),
             passes: Semaphore::new(cores + 1),
@@ -132,10 +140,7 @@ impl Daemon {
     ///
     /// # Errors
     /// [`LocalReason::Toolchain`].
-    pub async fn toolchain(
-        &self,
-        compiler: &Resolved,
-    ) -> Result<Arc<ReadyToolchain>, LocalReason> {
+    pub async fn toolchain(&self, compiler: &Resolved) -> Result<Arc<ReadyToolchain>, LocalReason> {
         let packed = self.toolchains.get(compiler).await;
         let packed = packed.map_err(|error| LocalReason::Toolchain(error.to_string()))?;
         Ok(self.ready_toolchain(&packed))
@@ -189,6 +194,15 @@ impl Daemon {
             })
         });
         known.clone()
+    }
+
+    /// Keeps a result on this machine; room for more is made beside.
+    pub fn keep(&self, key: &ActionKey, result: &Kept) {
+        self.results.keep(key, result);
+        if self.results.is_untidy() {
+            let results = self.results.clone();
+            tokio::task::spawn_blocking(move || results.tidy());
+        }
     }
 
     /// The farm's trouble gives the link a rest; the job's own trouble does not.
@@ -374,16 +388,17 @@ async fn answer(daemon: &Daemon, mut stream: UnixStream, lifecycle: &Lifecycle) 
     };
     let reply = match request {
         Request::Compile(request) => return compile_for(daemon, *request, stream).await,
-        Request::Stats => Reply::Text(daemon.stats.json(&daemon.location()).to_string()),
+        Request::Stats => Reply::Text(daemon.stats_json()),
         Request::ZeroStats => {
             daemon.stats.zero();
+            daemon.results.zero();
             Reply::Text(String::new())
         }
         Request::DistStatus => Reply::Text(daemon.dist_status().await),
         Request::Explain(text) => Reply::Text(daemon.history.explain(&text)),
         Request::Stop => {
             lifecycle.stop();
-            Reply::Text(daemon.stats.json(&daemon.location()).to_string())
+            Reply::Text(daemon.stats_json())
         }
     };
     if let Err(error) = ipc::send(&mut stream, &reply).await {
@@ -435,9 +450,12 @@ async fn while_wrapper_waits<T>(
 }
 
 impl Daemon {
-    fn location(&self) -> String {
+    /// sccache's `--show-stats`, with ours added.
+    fn stats_json(&self) -> String {
         let url = self.settings.dist.scheduler_url.as_deref().unwrap_or("nowhere");
-        format!("farm at {url}, blobs in {}", self.settings.dist.store.place())
+        let farm = format!("farm at {url}, blobs in {}", self.settings.dist.store.place());
+        let cache = tokio::task::block_in_place(|| self.results.state());
+        self.stats.json(&farm, &cache).to_string()
     }
 
     /// sccache's `--dist-status`, with the workers by name added.

@@ -5,8 +5,9 @@
 //! goes wrong on the way leads to a local compile with a [`crate::job::LocalReason`].
 //!
 //! Reading order: [`wrapper`], [`view`], [`ipc`], [`compile`] (the story), [`inputs`] (with `memory` and `folders`), [`upload`],
-//! [`remote`], [`locale`], [`outputs`], [`slots`], [`daemon`], [`link`], [`login`] (who we are), [`stats`], [`history`], [`settings`].
+//! [`remote`], [`locale`], [`cache`] (results on this disk), [`outputs`], [`slots`], [`daemon`], [`link`], [`login`] (who we are), [`stats`], [`history`], [`settings`].
 
+pub mod cache;
 pub mod compile;
 pub mod daemon;
 mod folders;

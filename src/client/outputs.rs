@@ -1,7 +1,7 @@
 //! Writes what a compile gave: every file beside its target first, then renamed, objects last, so
 //! that nobody ever sees half a result.
 
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
@@ -54,16 +54,37 @@ fn writable(path: &Path) -> bool {
     rustix::fs::access(path, rustix::fs::Access::WRITE_OK).is_ok()
 }
 
-/// Bytes of every output, verified against their digests.
+/// A file that a compile gives.
+#[derive(Debug)]
+pub struct Product {
+    /// The path as it was wanted.
+    pub path: String,
+    /// Permission bits under umask 0.
+    pub mode: u32,
+    /// Its bytes.
+    pub body: Body,
+}
+
+/// Bytes in memory or in a file.
+#[derive(Debug)]
+pub enum Body {
+    /// Here.
+    Bytes(Bytes),
+    /// The whole of an open file, from where it stands.
+    File(File),
+}
+
+/// Every output with its bytes, verified against their digests.
 ///
 /// # Errors
 /// Those of [`content::unpack`] when a blob is missing or wrong.
-pub async fn fetch(blobs: &Blobs, outputs: &[Output]) -> Result<Vec<Bytes>, StoreError> {
-    let mut contents = Vec::with_capacity(outputs.len());
-    for output in outputs {
-        contents.push(content::unpack(blobs, &output.content, OUTPUT_BYTES_MAX).await?);
+pub async fn fetch(blobs: &Blobs, outputs: &[Output]) -> Result<Vec<Product>, StoreError> {
+    let mut products = Vec::with_capacity(outputs.len());
+    for Output { path, mode, content } in outputs {
+        let bytes = content::unpack(blobs, content, OUTPUT_BYTES_MAX).await?;
+        products.push(Product { path: path.clone(), mode: *mode, body: Body::Bytes(bytes) });
     }
-    Ok(contents)
+    Ok(products)
 }
 
 /// Checks that the result names only wanted files and all required ones.
@@ -101,16 +122,11 @@ impl Drop for Beside {
 ///
 /// # Errors
 /// [`LocalReason::WriteOutput`]; nothing is left behind then.
-pub fn write(
-    directory: &Path,
-    outputs: &[Output],
-    contents: &[Bytes],
-    umask: u32,
-) -> Result<(), LocalReason> {
-    let mut pending = Vec::with_capacity(outputs.len());
-    for (output, bytes) in outputs.iter().zip(contents) {
-        let target = directory.join(&output.path);
-        let written = write_beside(&target, bytes, output.mode & !umask & 0o777);
+pub fn write(directory: &Path, products: &[Product], umask: u32) -> Result<(), LocalReason> {
+    let mut pending = Vec::with_capacity(products.len());
+    for product in products {
+        let target = directory.join(&product.path);
+        let written = write_beside(&target, &product.body, product.mode & !umask & 0o777);
         pending.push(written.map_err(|error| trouble(&target, &error))?);
     }
     // The first wanted output is the object: when it appears, everything else is there.
@@ -121,7 +137,7 @@ pub fn write(
     Ok(())
 }
 
-fn write_beside(target: &Path, bytes: &Bytes, mode: u32) -> io::Result<Beside> {
+fn write_beside(target: &Path, body: &Body, mode: u32) -> io::Result<Beside> {
     let name = target.file_name().unwrap_or_default().to_string_lossy();
     let mut random = [0; 8];
     getrandom::fill(&mut random).map_err(io::Error::other)?;
@@ -132,7 +148,15 @@ fn write_beside(target: &Path, bytes: &Bytes, mode: u32) -> io::Result<Beside> {
         Beside { temporary: target.with_file_name(hidden), target: target.into(), renamed: false };
     let mut options = OpenOptions::new();
     let mut open = options.write(true).create_new(true).mode(0o600).open(&file.temporary)?;
-    open.write_all(bytes)?;
+    match body {
+        Body::Bytes(bytes) => open.write_all(bytes)?,
+        // Shares the blocks where the file system can. A hard link would be faster elsewhere, but
+        // whoever then changes the object in place would change every other copy of it.
+        Body::File(source) => match rustix::fs::ioctl_ficlone(&open, source) {
+            Ok(()) => {}
+            Err(_) => drop(io::copy(&mut &*source, &mut open)?),
+        },
+    }
     // The daemon's own umask plays no part.
     rustix::fs::fchmod(&open, rustix::fs::Mode::from_raw_mode(mode))?;
     Ok(file)
@@ -153,6 +177,10 @@ mod tests {
         Output { path: path.into(), mode: 0o666, content }
     }
 
+    fn product(path: &str, bytes: &'static str) -> Product {
+        Product { path: path.into(), mode: 0o666, body: Body::Bytes(bytes.into()) }
+    }
+
     fn wanted(path: &str) -> WantedOutput {
         WantedOutput { path: path.into(), required: true }
     }
@@ -161,19 +189,23 @@ mod tests {
     fn files_appear_whole_and_with_the_users_umask() {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("a.o"), "old").unwrap();
-        let outputs = [output("a.o"), output("a.d")];
-        write(folder.path(), &outputs, &[Bytes::from("object"), Bytes::from("deps")], 0o027)
-            .unwrap();
+        let large = folder.path().join("large");
+        fs::write(&large, "kept").unwrap();
+        let kept = Body::File(File::open(&large).unwrap());
+        let kept = Product { path: "a.su".into(), mode: 0o666, body: kept };
+        let products = [product("a.o", "object"), product("a.d", "deps"), kept];
+        write(folder.path(), &products, 0o027).unwrap();
+        assert_eq!(fs::read(folder.path().join("a.su")).unwrap(), b"kept");
         assert_eq!(fs::read(folder.path().join("a.o")).unwrap(), b"object");
         assert_eq!(fs::metadata(folder.path().join("a.d")).unwrap().mode() & 0o777, 0o640);
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 4);
     }
 
     #[test]
     fn nothing_is_left_when_a_target_is_impossible() {
         let folder = tempfile::tempdir().unwrap();
-        let outputs = [output("a.o"), output("missing/a.d")];
-        let written = write(folder.path(), &outputs, &[Bytes::new(), Bytes::new()], 0);
+        let products = [product("a.o", ""), product("missing/a.d", "")];
+        let written = write(folder.path(), &products, 0);
         assert!(matches!(written, Err(LocalReason::WriteOutput(_))));
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
     }

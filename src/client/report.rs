@@ -12,7 +12,12 @@ pub enum Finding {
     NotACompile,
     /// Here.
     Local(LocalReason),
-    /// The result was known.
+    /// The result was on this machine's disk.
+    Kept {
+        /// Who ran it once.
+        worker: String,
+    },
+    /// The result was known to the farm.
     Cached {
         /// Who ran it once.
         worker: String,
@@ -53,6 +58,10 @@ impl fmt::Display for Report {
         match &self.finding {
             Finding::NotACompile => write!(f, "not a compile"),
             Finding::Local(reason) => write!(f, "local, {reason}"),
+            Finding::Kept { worker } => {
+                let wall = self.wall_ms;
+                write!(f, "kept result of worker {worker} in {wall:.1} ms: {}", self.laps)
+            }
             Finding::Cached { worker, job } => {
                 let wall = self.wall_ms;
                 write!(

@@ -1,8 +1,9 @@
 //! Settings of the client's daemon: `config.toml`.
 
 use std::path::PathBuf;
+use std::str::FromStr;
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer, de};
 
 use crate::queue::{Secret, TlsSettings};
 use crate::store::StoreSettings;
@@ -22,6 +23,45 @@ pub struct Settings {
     pub idle_timeout_seconds: Option<u64>,
     /// Local compiles at once on this machine, all users together; the number of cores when absent.
     pub local_slots: Option<usize>,
+    /// Most bytes of results that are kept in `cache_dir`; 0 keeps none.
+    pub cache_size: Option<CacheSize>,
+    /// Whether results are only read from `cache_dir`, and none are kept.
+    pub cache_readonly: bool,
+}
+
+/// A number of bytes, as a number or as text with `K`, `M`, `G` or `T` (powers of 1024).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CacheSize(pub u64);
+
+impl FromStr for CacheSize {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        const UNITS: [char; 4] = ['K', 'M', 'G', 'T'];
+        let wrong = || "wanted a number of bytes, or one with K, M, G or T".to_owned();
+        let unit = text.chars().next_back().map(|last| last.to_ascii_uppercase());
+        let (number, shift) = match UNITS.iter().position(|known| Some(*known) == unit) {
+            Some(at) => (&text[..text.len() - 1], 10 * (at + 1)),
+            None => (text, 0),
+        };
+        let number: u64 = number.trim_end().parse().map_err(|_| wrong())?;
+        number.checked_mul(1 << shift).map(Self).ok_or_else(wrong)
+    }
+}
+
+impl<'de> Deserialize<'de> for CacheSize {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Written {
+            Number(u64),
+            Text(String),
+        }
+        match Written::deserialize(deserializer)? {
+            Written::Number(bytes) => Ok(Self(bytes)),
+            Written::Text(text) => text.parse().map_err(de::Error::custom),
+        }
+    }
 }
 
 /// `[dist]`: where the farm is.
@@ -134,6 +174,8 @@ impl OauthClient {
 }
 
 impl Settings {
+    /// Default of [`Settings::cache_size`], in bytes.
+    pub const CACHE_SIZE: u64 = 10 << 30;
     /// Idle time after which the daemon leaves, in seconds.
     pub const IDLE_TIMEOUT_SECONDS: u64 = 600;
     /// Default of [`Dist::queue_wait_seconds_max`].
@@ -142,4 +184,20 @@ impl Settings {
     pub const JOB_SECONDS_MAX: u64 = 1_200;
     /// Default of [`Dist::toolchain_wait_seconds_max`].
     pub const TOOLCHAIN_WAIT_SECONDS_MAX: u64 = 10;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_have_units() {
+        let size = |text: &str| text.parse().map(|CacheSize(bytes)| bytes);
+        assert_eq!(size("10G"), Ok(10 << 30));
+        assert_eq!(size("5 m"), Ok(5 << 20));
+        assert_eq!(size("0"), Ok(0));
+        for wrong in ["", "G", "-1", "1GB", "99999999999T", "1.5G"] {
+            assert!(size(wrong).is_err(), "{wrong}");
+        }
+    }
 }

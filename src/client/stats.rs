@@ -6,6 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde_json::{Value, json};
 
+use super::cache::State;
 use super::report::{Finding, Report};
 use crate::job::LocalReason;
 
@@ -17,6 +18,10 @@ struct Counters {
     remote: BTreeMap<String, u64>,
     hits: BTreeMap<&'static str, u64>,
     misses: BTreeMap<&'static str, u64>,
+    /// Of the hits, those from this machine's disk.
+    kept_hits: u64,
+    hit_ms: f64,
+    forced: u64,
     local: BTreeMap<&'static str, u64>,
     not_cached: BTreeMap<String, u64>,
     dist_errors: u64,
@@ -43,7 +48,14 @@ impl Stats {
         match &report.finding {
             Finding::NotACompile => counters.not_compile += 1,
             Finding::Local(reason) => counters.count_local(reason),
+            Finding::Kept { .. } => {
+                *counters.hits.entry(report.language).or_default() += 1;
+                counters.kept_hits += 1;
+                counters.hit_ms += report.wall_ms;
+                counters.wall_ms += report.wall_ms;
+            }
             Finding::Cached { .. } => {
+                counters.hit_ms += report.wall_ms;
                 *counters.hits.entry(report.language).or_default() += 1;
                 counters.wall_ms += report.wall_ms;
             }
@@ -68,13 +80,23 @@ impl Stats {
         self.lock().corrupt_blobs += 1;
     }
 
+    /// Counts a compile whose known result was not to be used.
+    pub fn count_forced(&self) {
+        self.lock().forced += 1;
+    }
+
     /// Back to zero.
     pub fn zero(&self) {
         *self.lock() = Counters::default();
     }
 
     /// As JSON; a superset of what `sccache --show-stats --stats-format json` gives.
-    pub fn json(&self, cache_location: &str) -> Value {
+    pub fn json(&self, farm: &str, cache: &State) -> Value {
+        let (kept, size) = (&cache.counters, cache.size.as_ref());
+        let location = match size {
+            Some(size) => format!("Local disk: {:?}, {farm}", size.path.display().to_string()),
+            None => farm.to_owned(),
+        };
         let counters = self.lock().clone();
         let hits: u64 = counters.hits.values().sum();
         let remote: u64 = counters.remote.values().sum();
@@ -94,13 +116,13 @@ impl Stats {
                 "cache_hits": by_language(&counters.hits),
                 "cache_misses": by_language(&counters.misses),
                 "cache_timeouts": 0,
-                "cache_read_errors": 0,
+                "cache_read_errors": kept.read_errors,
                 "non_cacheable_compilations": 0,
-                "forced_recaches": 0,
-                "cache_write_errors": 0,
-                "cache_writes": remote,
+                "forced_recaches": counters.forced,
+                "cache_write_errors": kept.write_errors,
+                "cache_writes": kept.writes,
                 "cache_write_duration": {"secs": 0, "nanos": 0},
-                "cache_read_hit_duration": {"secs": 0, "nanos": 0},
+                "cache_read_hit_duration": duration(counters.hit_ms),
                 "compilations": remote + local,
                 "compiler_write_duration": duration(counters.remote_ms),
                 "compile_fails": 0,
@@ -111,12 +133,15 @@ impl Stats {
                 "uploaded_bytes": counters.uploaded_bytes,
                 "uploaded_blobs": counters.uploaded_blobs,
                 "corrupt_blobs": counters.corrupt_blobs,
+                "local_cache_hits": counters.kept_hits,
+                "local_cache_damaged": kept.damaged,
+                "local_cache_evicted": kept.evicted,
                 "remote_run_ms": counters.remote_ms,
                 "wall_ms": counters.wall_ms,
             },
-            "cache_location": cache_location,
-            "cache_size": null,
-            "max_cache_size": null,
+            "cache_location": location,
+            "cache_size": size.map(|size| size.bytes),
+            "max_cache_size": size.map(|size| size.bytes_max),
             "use_preprocessor_cache_mode": false,
             "version": env!("CARGO_PKG_VERSION"),
             "basedirs": [],
@@ -153,11 +178,14 @@ pub fn text(json: &Value) -> String {
     row("Compile requests executed", &stats["requests_executed"]);
     row("Not a compile", &stats["requests_not_compile"]);
     row("Cache hits", &total(&stats["cache_hits"]["counts"]));
+    row("  of them on this machine's disk", &stats["local_cache_hits"]);
     row("Cache misses", &total(&stats["cache_misses"]["counts"]));
     row("Successful distributed compiles", &total(&stats["dist_compiles"]));
     row("Failed distributed compiles", &stats["dist_errors"]);
     row("Bytes uploaded", &stats["uploaded_bytes"]);
     row("Outputs with wrong bytes", &stats["corrupt_blobs"]);
+    row("Cache size in bytes", &json["cache_size"]);
+    row("Max cache size in bytes", &json["max_cache_size"]);
     for (title, key) in [("by worker", "dist_compiles"), ("local, by reason", "local_reasons")] {
         let Some(counts) = stats[key].as_object().filter(|counts| !counts.is_empty()) else {
             continue;
@@ -198,13 +226,13 @@ mod tests {
         stats.count(&report(Finding::Local(LocalReason::NoWorker)));
         stats.count(&report(Finding::Local(LocalReason::Flag("-march=native".into()))));
         stats.count(&report(Finding::NotACompile));
-        let json = stats.json("nats:");
+        let json = stats.json("nats:", &State::default());
         assert_eq!(json["stats"]["dist_errors"], 1);
         assert_eq!(json["stats"]["not_cached"]["-march=native"], 1);
         assert_eq!(json["stats"]["local_reasons"]["no-worker"], 1);
         assert_eq!(json["stats"]["compile_requests"], 3);
         assert!(text(&json).contains("no-worker"));
         stats.zero();
-        assert_eq!(stats.json("")["stats"]["compile_requests"], 0);
+        assert_eq!(stats.json("", &State::default())["stats"]["compile_requests"], 0);
     }
 }

@@ -4,6 +4,7 @@
 
 mod audit;
 mod build_systems;
+mod cache;
 mod callers;
 mod connections;
 mod dev;

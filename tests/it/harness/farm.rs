@@ -132,6 +132,8 @@ fn variables(folder: &Path, addresses: &Addresses) -> Variables {
         ("JETCC_CONF", folder.join("farm/client.toml").into()),
         ("JETCC_SERVER_UDS", folder.join("daemon.sock").into()),
         ("JETCC_CACHE_DIR", folder.join("client").into()),
+        // Tests of the farm compile the same again and again, and mean the farm each time.
+        ("JETCC_CACHE_SIZE", "0".into()),
         ("JETCC_ERROR_LOG", folder.join("client.log").into()),
         ("JETCC_LOG", "info,jetcc=debug".into()),
         // Slots are shared by the whole machine; tests shall not wait for other builds.
@@ -191,6 +193,11 @@ impl Farm {
     /// Sets a variable of the client.
     pub(crate) fn set_variable(&mut self, name: &str, value: impl Into<OsString>) {
         self.variables.insert(name.into(), value.into());
+    }
+
+    /// Takes a variable of the client away.
+    pub(crate) fn unset_variable(&mut self, name: &str) {
+        self.variables.remove(std::ffi::OsStr::new(name));
     }
 
     /// Adds a scheduler or worker and waits until it is ready.

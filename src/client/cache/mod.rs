@@ -1,0 +1,270 @@
+//! Results on this machine's disk: a compile whose result is here starts no process and asks no
+//! network.
+//!
+//! Called by `client/compile.rs`. Promises: what is given out is what was kept, byte for byte, or
+//! nothing; trouble with the disk costs the cache and never the build; several daemons use one
+//! folder at once; files of users who are not trusted are never read.
+//!
+//! Reading order: this file, `folder` (whose files are believed), `record` (what a result looks like
+//! on disk), `room` (how the folder stays within its size).
+
+mod folder;
+mod record;
+mod room;
+
+use std::collections::HashSet;
+use std::fs::File;
+use std::io::{self, Read as _, Write as _};
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+
+use bytes::Bytes;
+use sha2::{Digest as _, Sha256};
+
+use self::folder::{Folder, Name, Stamp};
+use self::record::{Place, RECORD_BYTES_MAX, Record};
+use self::room::Room;
+pub use self::room::{Counters, Size};
+use super::outputs::{Body, Product};
+use crate::job::{ActionKey, Digest};
+
+/// Largest content, in bytes, that lies in the record itself, so that a small result is one file.
+const INSIDE_BYTES_MAX: usize = 64 << 10;
+/// Most bytes of all contents in one record.
+const INSIDE_TOTAL_MAX: usize = 256 << 10;
+/// Files whose bytes are known to be right, by stamp; then everything is looked at again.
+const CHECKED_MAX: usize = 200_000;
+const HASH_BUFFER_BYTES: usize = 256 << 10;
+
+/// A result as it is kept: that of a successful compile.
+#[derive(Debug)]
+pub struct Kept {
+    /// What the compiler wrote to its standard output.
+    pub stdout: Bytes,
+    /// What it wrote to its standard error.
+    pub stderr: Bytes,
+    /// The files that it wrote.
+    pub outputs: Vec<Product>,
+    /// Who ran it.
+    pub worker: String,
+}
+
+/// How the cache is.
+#[derive(Clone, Debug, Default)]
+pub struct State {
+    /// What was counted.
+    pub counters: Counters,
+    /// How much is kept; `None` when nothing ever is.
+    pub size: Option<Size>,
+}
+
+/// The results of earlier compiles.
+#[derive(Debug)]
+pub struct Results {
+    /// `None`: nothing is kept on this machine.
+    folder: Option<Folder>,
+    room: Room,
+    checked: Mutex<HashSet<Stamp>>,
+}
+
+impl Results {
+    /// The results below `cache_dir`, at most `bytes_max` bytes of them; none are kept when that is
+    /// 0 or the folder cannot be used.
+    pub fn open(cache_dir: &Path, bytes_max: u64) -> Self {
+        let folder = match bytes_max {
+            0 => None,
+            _ => match Folder::open(cache_dir) {
+                Ok(folder) => Some(folder),
+                Err(error) => {
+                    tracing::warn!(folder = %cache_dir.display(), %error, "no results are kept here");
+                    None
+                }
+            },
+        };
+        Self { folder, room: Room::new(bytes_max), checked: Mutex::default() }
+    }
+
+    /// Whether there is anything at all; cheap, to be asked before any work is done for a look-up.
+    pub fn may_know(&self) -> bool {
+        self.folder.as_ref().is_some_and(Folder::is_used)
+    }
+
+    /// The result of the action `key`, if it is here and whole.
+    pub fn find(&self, key: &ActionKey) -> Option<Kept> {
+        let folder = self.folder.as_ref()?;
+        let name = Name::record(key);
+        match self.read(folder, key, &name) {
+            Ok(kept) => kept,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => {
+                tracing::debug!(%key, %error, "a result could not be read");
+                self.room.count(|counters| counters.read_errors += 1);
+                None
+            }
+        }
+    }
+
+    /// Keeps the result of the action `key`. A disk that does not take it is left alone for a while.
+    pub fn keep(&self, key: &ActionKey, kept: &Kept) {
+        let Some(folder) = self.folder.as_ref().filter(|_| !self.room.rests()) else { return };
+        let written = match self.write(folder, key, kept) {
+            Err(error) if room::is_full(&error) && self.room.give_back(folder, kept.size()) => {
+                self.write(folder, key, kept)
+            }
+            written => written,
+        };
+        match written {
+            Ok(bytes) => self.room.added(bytes),
+            Err(error) => self.room.note_trouble(&error),
+        }
+    }
+
+    /// Whether [`Results::tidy`] has something to do.
+    pub fn is_untidy(&self) -> bool {
+        self.folder.is_some() && self.room.is_due()
+    }
+
+    /// Counts what is there, and makes room: the longest unused goes first.
+    pub fn tidy(&self) {
+        if let Some(folder) = &self.folder {
+            self.room.tidy(folder);
+        }
+    }
+
+    /// What was counted, and how much is here, counted now.
+    pub fn state(&self) -> State {
+        self.tidy();
+        let size = self.folder.as_ref().map(|folder| self.room.size(folder));
+        State { counters: self.room.counters(), size }
+    }
+
+    /// Counters back to zero.
+    pub fn zero(&self) {
+        self.room.count(|counters| *counters = Counters::default());
+    }
+
+    fn read(&self, folder: &Folder, key: &ActionKey, name: &Name) -> io::Result<Option<Kept>> {
+        let (mut file, stamp) = folder.read(name)?;
+        let length = usize::try_from(stamp.size).ok().filter(|size| *size <= RECORD_BYTES_MAX);
+        let Some(length) = length else { return Ok(self.damaged(folder, name)) };
+        let mut bytes = Vec::with_capacity(length + 1);
+        file.read_to_end(&mut bytes)?;
+        let is_checked = self.is_checked(&stamp);
+        let Some(record) = record::decode(bytes.into(), key, is_checked) else {
+            return Ok(self.damaged(folder, name));
+        };
+        if !is_checked {
+            self.remember(stamp);
+        }
+        let mut outputs = Vec::with_capacity(record.outputs.len());
+        for output in record.outputs {
+            let body = match output.place {
+                Place::Inside(bytes) => Body::Bytes(bytes),
+                Place::Beside(digest) => match self.open_blob(folder, digest)? {
+                    Some(file) => Body::File(file),
+                    None => return Ok(None),
+                },
+            };
+            outputs.push(Product { path: output.path, mode: output.mode, body });
+        }
+        let Record { stdout, stderr, worker, .. } = record;
+        Ok(Some(Kept { stdout, stderr, outputs, worker }))
+    }
+
+    /// The file of a content, whose bytes are right: as its stamp tells, or hashed now.
+    fn open_blob(&self, folder: &Folder, digest: Digest) -> io::Result<Option<File>> {
+        let name = Name::blob(&digest);
+        let (mut file, stamp) = folder.read(&name)?;
+        if !self.is_checked(&stamp) {
+            if hash(&mut file)? != digest {
+                return Ok(self.damaged(folder, &name));
+            }
+            io::Seek::rewind(&mut file)?;
+            self.remember(stamp);
+        }
+        Ok(Some(file))
+    }
+
+    fn damaged<T>(&self, folder: &Folder, name: &Name) -> Option<T> {
+        tracing::warn!(%name, "a kept result is damaged: removed");
+        self.room.count(|counters| counters.damaged += 1);
+        folder.remove(name);
+        None
+    }
+
+    /// Contents first, then the record that names them; gives the bytes that were added.
+    fn write(&self, folder: &Folder, key: &ActionKey, kept: &Kept) -> io::Result<u64> {
+        let mut inside = kept.stdout.len() + kept.stderr.len();
+        let mut added = 0;
+        let mut outputs = Vec::with_capacity(kept.outputs.len());
+        for file in &kept.outputs {
+            let Body::Bytes(bytes) = &file.body else { continue };
+            let fits = bytes.len() <= INSIDE_BYTES_MAX && inside + bytes.len() <= INSIDE_TOTAL_MAX;
+            let place = if fits {
+                inside += bytes.len();
+                Place::Inside(bytes.clone())
+            } else {
+                let digest = Digest::of(bytes);
+                added += self.write_file(folder, &Name::blob(&digest), bytes)?;
+                Place::Beside(digest)
+            };
+            outputs.push(record::Output { path: file.path.clone(), mode: file.mode, place });
+        }
+        let record = Record {
+            key: *key,
+            stdout: kept.stdout.clone(),
+            stderr: kept.stderr.clone(),
+            outputs,
+            worker: kept.worker.clone(),
+        };
+        let Some(bytes) = record::encode(&record) else { return Ok(added) };
+        Ok(added + self.write_file(folder, &Name::record(key), &bytes)?)
+    }
+
+    fn write_file(&self, folder: &Folder, name: &Name, bytes: &[u8]) -> io::Result<u64> {
+        if folder.holds(name, bytes.len() as u64) && matches!(name, Name::Blob(_)) {
+            return Ok(0);
+        }
+        let stamp = folder.write(name, |file| file.write_all(bytes))?;
+        self.remember(stamp);
+        Ok(bytes.len() as u64)
+    }
+
+    fn is_checked(&self, stamp: &Stamp) -> bool {
+        self.checked.lock().unwrap_or_else(PoisonError::into_inner).contains(stamp)
+    }
+
+    fn remember(&self, stamp: Stamp) {
+        let mut checked = self.checked.lock().unwrap_or_else(PoisonError::into_inner);
+        if checked.len() >= CHECKED_MAX {
+            checked.clear();
+        }
+        checked.insert(stamp);
+    }
+}
+
+impl Kept {
+    /// Bytes of everything.
+    pub fn size(&self) -> u64 {
+        let length = |file: &Product| match &file.body {
+            Body::Bytes(bytes) => bytes.len() as u64,
+            Body::File(file) => file.metadata().map_or(0, |found| found.len()),
+        };
+        let streams = self.stdout.len() + self.stderr.len();
+        self.outputs.iter().map(length).sum::<u64>() + streams as u64
+    }
+}
+
+fn hash(file: &mut File) -> io::Result<Digest> {
+    let mut hasher = Sha256::new();
+    let mut buffer = vec![0; HASH_BUFFER_BYTES];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(Digest::from_bytes(hasher.finalize().into())),
+            length => hasher.update(&buffer[..length]),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
