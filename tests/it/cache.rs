@@ -218,7 +218,8 @@ async fn hits_of_another_user(mode: u32, group: u32) -> u64 {
     let results = shared.join("results");
     std::os::unix::fs::chown(&results, None, Some(group)).unwrap();
     fs::set_permissions(&results, Permissions::from_mode(mode)).unwrap();
-    for folder in [farm.path(""), project.path().to_owned(), shared.clone()] {
+    fs::set_permissions(farm.path(""), Permissions::from_mode(0o755)).unwrap();
+    for folder in [project.path(), &shared] {
         fs::set_permissions(folder, Permissions::from_mode(0o777)).unwrap();
     }
     farm.set_variable("JETCC_CACHE_DIR", &shared);

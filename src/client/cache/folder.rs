@@ -305,7 +305,8 @@ fn judge(owner: u32, group: u32, mode: u32, user: u32, groups: &[u32]) -> Option
     } else if !is_for_group {
         is_ours.then_some(Sharing::Nobody)
     } else {
-        (mode & SET_GROUP_ID != 0 && groups.contains(&group)).then_some(Sharing::Group)
+        let is_member = is_ours || groups.contains(&group);
+        (mode & SET_GROUP_ID != 0 && is_member).then_some(Sharing::Group)
     }
 }
 
@@ -339,7 +340,7 @@ mod tests {
         assert_eq!(judged(me, 100, 0o700), Some(Sharing::Nobody));
         assert_eq!(judged(me, 100, 0o755), Some(Sharing::Nobody));
         assert_eq!(judged(root, 200, 0o2770), Some(Sharing::Group));
-        assert_eq!(judged(me, 200, 0o2775), Some(Sharing::Group));
+        assert_eq!(judged(me, 300, 0o2775), Some(Sharing::Group));
         // Writable for a group by accident, for all, of another user, for a group of others.
         assert_eq!(judged(me, 100, 0o775), None);
         assert_eq!(judged(me, 100, 0o2777), None);
