@@ -34,6 +34,7 @@ fn seeds_are_current() {
         ("depfile", depfiles()),
         ("blob", blobs()),
         ("callout", callers()),
+        ("oidc", issuers()),
         ("ipc", frames()),
         ("elf", programs()),
         ("command", commands()),
@@ -313,6 +314,32 @@ fn callers() -> Vec<Vec<u8>> {
         tagged(1, claims.as_bytes()),
         tagged(2, b"c1\0the token that clients share"),
         tagged(3, worker.as_bytes()),
+    ]
+}
+
+/// Pages of an issuer, and its tokens: the target signs what has a header and claims.
+fn issuers() -> Vec<Vec<u8>> {
+    let discovery =
+        json!({"issuer": "https://id.example/", "jwks_uri": "https://id.example/keys"}).to_string();
+    let point = BASE64URL_NOPAD.encode(&[1; 32]);
+    let keys = json!({"keys": [
+        {"kty": "RSA", "kid": "k", "use": "sig", "n": BASE64URL_NOPAD.encode(&[0xff; 256]), "e": "AQAB"},
+        {"kty": "EC", "crv": "P-256", "kid": "e", "alg": "ES256", "x": point, "y": point},
+        {"kty": "OKP", "crv": "Ed25519", "kid": "d", "x": point},
+    ]});
+    let header = r#"{"typ":"JWT","alg":"EdDSA","kid":"k"}"#;
+    let claims = concat!(
+        r#"{"iss":"https://id.example/","aud":["farm"],"sub":"alice","org":"team-a","#,
+        r#""groups":["compilers"],"iat":1700000000,"nbf":1700000000,"exp":4000000000}"#
+    );
+    let token = [header, claims, ""].map(|part| BASE64URL_NOPAD.encode(part.as_bytes())).join(".");
+    let page = r#"{"sub":"alice","email":"a@b","groups":["compilers"]}"#;
+    vec![
+        tagged(0, discovery.as_bytes()),
+        tagged(1, keys.to_string().as_bytes()),
+        tagged(2, format!("{header}\0{claims}").as_bytes()),
+        tagged(3, token.as_bytes()),
+        tagged(4, format!("{claims}\0{page}").as_bytes()),
     ]
 }
 

@@ -122,31 +122,48 @@ impl Userinfo {
     /// # Errors
     /// Why the token is not taken.
     pub(super) async fn check(&self, token: &Secret) -> Result<Claimed, String> {
-        // The page vouches for the token, and with it for what the token says.
-        let said: Claims = jsonwebtoken::dangerous::insecure_decode_claims(token.reveal())
-            .map_err(|error| error.to_string())?;
+        let said = unchecked(token)?;
         let now = unix_seconds();
         let end = said.end(0, now)?;
         let holds = Duration::from_secs(self.rules.cache_secs.min(end - now));
-        let claimed = self.asked.ask(token, holds, |page| self.judge(&said, page)).await?;
+        let claimed = self.asked.ask(token, holds, |page| read(&self.rules, &said, page)).await?;
         Ok(Claimed { expires: Some(end.min(now + LOOK_AGAIN_SECONDS)), ..claimed })
     }
+}
 
-    fn judge(&self, said: &Claims, page: &[u8]) -> Result<Claimed, String> {
-        let profile: Claims = serde_json::from_slice(page)
-            .map_err(|_| format!("`{}` is no JSON object", self.asked.url.shown()))?;
-        let (wanted, found) = (said.text("sub"), profile.text("sub"));
-        if found.is_none() || found != wanted {
-            let found = quoted(found.unwrap_or_default());
-            return Err(format!("the page is about {found}, the token is not"));
-        }
-        profile.in_groups(&self.rules.groups_claim, &self.rules.required_groups)?;
-        Ok(Claimed {
-            user: Some(profile.user(None)?),
-            tenant: self.rules.tenant.clone(),
-            expires: None,
-        })
+/// What a token and the page about it say of its bearer at `now` (Unix time in seconds):
+/// [`Userinfo::check`] with a page that is at hand.
+///
+/// # Errors
+/// Why the token is not taken.
+pub fn judge(
+    rules: &MozillaAuth,
+    token: &Secret,
+    page: &[u8],
+    now: u64,
+) -> Result<Claimed, String> {
+    let said = unchecked(token)?;
+    let end = said.end(0, now)?;
+    let expires = Some(end.min(now + LOOK_AGAIN_SECONDS));
+    Ok(Claimed { expires, ..read(rules, &said, page)? })
+}
+
+/// What a token says: the page vouches for it, and with it for what it says.
+fn unchecked(token: &Secret) -> Result<Claims, String> {
+    jsonwebtoken::dangerous::insecure_decode_claims(token.reveal())
+        .map_err(|error| quoted(&error.to_string()))
+}
+
+fn read(rules: &MozillaAuth, said: &Claims, page: &[u8]) -> Result<Claimed, String> {
+    let profile: Claims = serde_json::from_slice(page)
+        .map_err(|_| format!("`{}` is no JSON object", rules.userinfo_url.shown()))?;
+    let (wanted, found) = (said.text("sub"), profile.text("sub"));
+    if found.is_none() || found != wanted {
+        let found = quoted(found.unwrap_or_default());
+        return Err(format!("the page is about {found}, the token is not"));
     }
+    profile.in_groups(&rules.groups_claim, &rules.required_groups)?;
+    Ok(Claimed { user: Some(profile.user(None)?), tenant: rules.tenant.clone(), expires: None })
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
@@ -159,11 +176,10 @@ mod tests {
 
     #[test]
     fn a_page_about_somebody_else_lets_nobody_in() {
-        let rules = "required_groups = ['g']";
-        let userinfo = Userinfo::new(&toml::from_str(rules).unwrap()).unwrap();
+        let rules: MozillaAuth = toml::from_str("required_groups = ['g']").unwrap();
         let said: Claims = serde_json::from_str(r#"{"sub": "alice"}"#).unwrap();
         let groups = r#""https://sso.mozilla.com/claim/groups": ["g"]"#;
-        let judge = |page: String| userinfo.judge(&said, page.as_bytes());
+        let judge = |page: String| read(&rules, &said, page.as_bytes());
         let claimed = judge(format!(r#"{{"sub": "alice", "email": "a@b", {groups}}}"#)).unwrap();
         assert_eq!(claimed.user.unwrap().as_str(), "a@b");
         assert!(judge(format!(r#"{{"sub": "mallory", {groups}}}"#)).is_err());
@@ -171,6 +187,6 @@ mod tests {
         assert!(judge(r#"{"sub": "alice"}"#.into()).unwrap_err().contains("`g`"));
         assert!(judge("[]".into()).is_err() && judge(String::new()).is_err());
         let nobody: Claims = serde_json::from_str("{}").unwrap();
-        assert!(userinfo.judge(&nobody, format!("{{{groups}}}").as_bytes()).is_err());
+        assert!(read(&rules, &nobody, format!("{{{groups}}}").as_bytes()).is_err());
     }
 }

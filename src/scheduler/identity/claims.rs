@@ -85,7 +85,8 @@ impl Claims {
                 .find_map(|claim| self.text(claim)),
         };
         let wanted = claim.unwrap_or("sub");
-        name.map(User::new).ok_or_else(|| format!("it names no user: wanted text in `{wanted}`"))
+        let name = name.map(User::new).filter(|user| !user.as_str().is_empty());
+        name.ok_or_else(|| format!("it names no user: wanted text in `{wanted}`"))
     }
 
     /// Whose client it is, by the claim that the settings name; the settings' own when they name
@@ -178,6 +179,7 @@ mod tests {
         let unproved = json!({"sub": "1", "email": "root@b", "email_verified": false});
         assert_eq!(name(unproved, None), Ok("1".into()));
         assert!(name(json!({"sub": ""}), None).is_err());
+        assert!(name(json!({"sub": "\n"}), None).is_err());
     }
 
     #[test]

@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 
 use super::claims::Claims;
 use super::settings::ClientJwtAuth;
-use super::shown::{Shown, Unchecked};
+use super::shown::{Shown, Unchecked, quoted};
 use super::{Claimed, Unusable, unix_seconds};
 use crate::job::{Pool, Tenant};
 use crate::queue::Secret;
@@ -140,7 +140,7 @@ pub(super) fn verify<T: DeserializeOwned>(
 ) -> Result<T, String> {
     let validation = Validation { leeway, validate_nbf: true, ..validation };
     let decoded = jsonwebtoken::decode::<T>(token, key, &validation);
-    decoded.map(|decoded| decoded.claims).map_err(|error| error.to_string())
+    decoded.map(|decoded| decoded.claims).map_err(|error| quoted(&error.to_string()))
 }
 
 /// `type = "jwt_hs256"` for clients.

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use super::jwks::{Algorithm, Key, Keys, NoKey};
 use super::settings::WebUrl;
+use super::shown::quoted;
 use super::web::Web;
 
 /// Where an issuer describes itself (OpenID Connect Discovery 1.0, section 4).
@@ -46,7 +47,27 @@ struct Held {
 #[derive(Deserialize)]
 struct Discovery {
     issuer: String,
-    jwks_uri: WebUrl,
+    jwks_uri: String,
+}
+
+/// Where the keys of `issuer` are, by its discovery document. Nothing of a document that is not
+/// believed gets into the reason but short pieces.
+///
+/// # Errors
+/// Why it is not believed.
+pub fn keys_address(issuer: &WebUrl, document: &[u8]) -> Result<WebUrl, String> {
+    let found: Discovery = serde_json::from_slice(document).map_err(|error| {
+        format!("it is no discovery document: line {}, column {}", error.line(), error.column())
+    })?;
+    if found.issuer != issuer.as_str() {
+        return Err(format!("it is of {}, wanted `{}`", quoted(&found.issuer), issuer.as_str()));
+    }
+    let keys = WebUrl::try_from(found.jwks_uri)
+        .map_err(|why| format!("its `jwks_uri` is of no use: {}", quoted(&why)))?;
+    if keys.is_loopback() && !issuer.is_loopback() {
+        return Err("it has its keys on this machine".into());
+    }
+    Ok(keys)
 }
 
 impl Held {
@@ -141,15 +162,9 @@ impl Issuer {
     async fn fetch(&self) -> Result<Keys, String> {
         let issuer = self.url.as_str();
         let discovery = format!("{}{DISCOVERY}", issuer.trim_end_matches('/'));
-        let found: Discovery = serde_json::from_slice(&self.page(&discovery).await?)
-            .map_err(|error| format!("`{discovery}`: {error}"))?;
-        if found.issuer != issuer {
-            return Err(format!("`{discovery}` is of `{}`, wanted `{issuer}`", found.issuer));
-        }
-        if found.jwks_uri.is_loopback() && !self.url.is_loopback() {
-            return Err(format!("`{discovery}` has its keys on this machine"));
-        }
-        let keys = found.jwks_uri.as_str();
+        let found = keys_address(&self.url, &self.page(&discovery).await?)
+            .map_err(|why| format!("`{discovery}`: {why}"))?;
+        let keys = found.as_str();
         Keys::read(&self.page(keys).await?).map_err(|error| format!("`{keys}`: {error}"))
     }
 
@@ -165,6 +180,33 @@ impl Issuer {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_discovery_document_of_another_or_with_keys_elsewhere_is_not_believed() {
+        let issuer = WebUrl::try_from("https://id.example/".to_owned()).unwrap();
+        let read = |issuer_field: &str, keys: &str| {
+            let document = serde_json::json!({"issuer": issuer_field, "jwks_uri": keys});
+            keys_address(&issuer, document.to_string().as_bytes())
+        };
+        let good = "https://id.example/keys";
+        assert_eq!(read("https://id.example/", good).unwrap().as_str(), good);
+        let evil = format!("https://evil.example/\n{}", "x".repeat(10_000));
+        for (issuer, keys, why) in [
+            ("https://id.example", good, "wanted `https://id.example/`"),
+            (evil.as_str(), good, "it is of `https://evil.example/\\nxxx"),
+            ("https://id.example/", "http://id.example/keys", "in the open"),
+            ("https://id.example/", "http://127.0.0.1/keys", "on this machine"),
+            ("https://id.example/", "https://id.example/\nkeys", "of no use"),
+            ("https://id.example/", evil.as_str(), "of no use"),
+        ] {
+            let found = read(issuer, keys).unwrap_err();
+            assert!(found.contains(why) && found.len() < 400, "{found}");
+        }
+        for junk in ["", "[]", "{}", "\"text\"", r#"{"issuer": 1, "jwks_uri": 2}"#] {
+            let found = keys_address(&issuer, junk.as_bytes()).unwrap_err();
+            assert!(found.contains("no discovery document: line 1"), "{found}");
+        }
+    }
 
     #[test]
     fn keys_of_an_absent_issuer_are_believed_for_a_day() {

@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::shown::quoted;
 
 /// Most keys of one issuer that are looked at.
-const KEYS_MAX: usize = 64;
+pub const KEYS_MAX: usize = 64;
 /// Bytes of an RSA key's modulus: 2048 to 4096 bits.
 const MODULUS_BYTES: std::ops::RangeInclusive<usize> = 256..=512;
 
@@ -67,7 +67,7 @@ pub(super) struct Key {
 
 /// The keys of an issuer.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Keys(Vec<Key>);
+pub struct Keys(Vec<Key>);
 
 /// No key for a token.
 #[derive(Debug, PartialEq, Eq)]
@@ -88,7 +88,7 @@ impl Keys {
     ///
     /// # Errors
     /// When it is no key set, or has no key for a signature that is taken.
-    pub(super) fn read(bytes: &[u8]) -> Result<Self, String> {
+    pub fn read(bytes: &[u8]) -> Result<Self, String> {
         let set: KeySet =
             serde_json::from_slice(bytes).map_err(|_| "it is no key set".to_owned())?;
         let keys: Vec<Key> = set.keys.into_iter().take(KEYS_MAX).filter_map(read_key).collect();
@@ -96,6 +96,11 @@ impl Keys {
             true => Err("it has no key for RS256, ES256 or EdDSA".into()),
             false => Ok(Self(keys)),
         }
+    }
+
+    /// How many there are: 1 to [`KEYS_MAX`].
+    pub fn count(&self) -> usize {
+        self.0.len()
     }
 
     /// The key that a token names. A token may leave the name out when there is one key only that

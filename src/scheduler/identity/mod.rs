@@ -8,13 +8,13 @@
 //! Reading order: [`settings`] and its [`check`], this file, [`shown`], [`workers`], [`token`], [`hs256`], then
 //! [`oidc`] with [`issuer`] and [`jwks`], [`bearer`] with [`remembered`], [`claims`], [`web`].
 
-mod bearer;
+pub mod bearer;
 mod check;
 mod claims;
 mod hs256;
-mod issuer;
+pub mod issuer;
 pub mod jwks;
-mod oidc;
+pub mod oidc;
 mod remembered;
 pub mod settings;
 mod shown;
@@ -61,13 +61,13 @@ fn unix_seconds() -> u64 {
 
 /// What was found out about a client.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Claimed {
+pub struct Claimed {
     /// Its name; its own id when the token names nobody.
-    user: Option<User>,
+    pub user: Option<User>,
     /// Its tenant, where the farm names tenants.
-    tenant: Option<Tenant>,
+    pub tenant: Option<Tenant>,
     /// When its connection has to end, Unix time in seconds.
-    expires: Option<u64>,
+    pub expires: Option<u64>,
 }
 
 /// The farm's ways to know clients and workers.

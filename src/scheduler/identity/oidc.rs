@@ -7,10 +7,11 @@ use jsonwebtoken::Validation;
 
 use super::claims::Claims;
 use super::issuer::Issuer;
-use super::jwks::{Algorithm, Key};
+use super::jwks::{Algorithm, Key, Keys, NoKey};
 use super::settings::OidcAuth;
 use super::shown::{Shown, Unchecked, quoted};
 use super::{Claimed, unix_seconds};
+use crate::queue::Secret;
 
 pub(super) struct Oidc {
     pub(super) rules: OidcAuth,
@@ -39,6 +40,19 @@ impl Oidc {
     }
 }
 
+/// What an issuer's token says of its bearer at `now` (Unix time in seconds): [`Oidc::check`] with
+/// keys that are at hand.
+///
+/// # Errors
+/// Why the token is not taken.
+pub fn check(rules: &OidcAuth, keys: &Keys, token: &Secret, now: u64) -> Result<Claimed, String> {
+    let shown = Shown::read(token)?;
+    let jwt = shown.jwt_of(rules.issuer.as_str()).ok_or("it is not of this issuer")?;
+    let key = keys.find(jwt.key_id.as_deref(), taken(rules, jwt)?);
+    let key = key.map_err(|(NoKey::Unknown(why) | NoKey::Unfit(why))| why)?;
+    verify(rules, token.reveal(), key, now)
+}
+
 /// The algorithm that checks a token's signature: one of ours.
 fn taken(rules: &OidcAuth, jwt: &Unchecked) -> Result<Algorithm, String> {
     jwt.demands_nothing()?;
@@ -56,7 +70,7 @@ fn verify(rules: &OidcAuth, token: &str, key: &Key, now: u64) -> Result<Claimed,
     validation.set_audience(&[&rules.audience]);
     validation.required_spec_claims = HashSet::from(["exp", "iss", "aud", "sub"].map(String::from));
     let decoded = jsonwebtoken::decode::<Claims>(token, &key.key, &validation);
-    let claims = decoded.map_err(|error| error.to_string())?.claims;
+    let claims = decoded.map_err(|error| quoted(&error.to_string()))?.claims;
     claims.made_by_now(rules.leeway_seconds, now)?;
     let expires = claims.end(rules.leeway_seconds, now)?;
     claims.in_groups(&rules.groups_claim, &rules.required_groups)?;

@@ -11,10 +11,8 @@ use rsa::pkcs1::EncodeRsaPrivateKey as _;
 use serde_json::{Value, json};
 use sha2::Sha256;
 
-use super::super::jwks::{Algorithm, Keys, NoKey};
-use super::super::shown::Shown;
+use super::super::jwks::{Algorithm, Keys};
 use super::*;
-use crate::queue::Secret;
 
 const ISSUER: &str = "https://id.example/";
 /// What every private key on this curve begins with in PKCS #8.
@@ -82,13 +80,7 @@ fn with(name: &str, value: Value) -> Value {
 
 /// The whole way of a token, but for the fetching of keys.
 fn check(rules: &OidcAuth, token: &str) -> Result<Claimed, String> {
-    let secret = Secret::new(token);
-    let shown = Shown::read(&secret)?;
-    let jwt = shown.jwt_of(rules.issuer.as_str()).ok_or("not of this issuer")?;
-    let algorithm = taken(rules, jwt)?;
-    let key = published().find(jwt.key_id.as_deref(), algorithm).cloned();
-    let key = key.map_err(|(NoKey::Unknown(why) | NoKey::Unfit(why))| why)?;
-    verify(rules, token, &key, unix_seconds())
+    super::check(rules, &published(), &Secret::new(token), unix_seconds())
 }
 
 fn part(json: &Value) -> String {

@@ -16,6 +16,9 @@ pub(super) const LEEWAY_SECONDS_MAX: u64 = 300;
 /// Most seconds that an answer about a token is believed.
 pub(super) const CACHE_SECONDS_MAX: u64 = 3_600;
 
+/// Longest web address, in bytes: an issuer's document may name any.
+const WEB_URL_BYTES_MAX: usize = 2 << 10;
+
 /// One way for clients to show who they are: a table of `client_auth`.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
@@ -189,6 +192,14 @@ impl TryFrom<String> for WebUrl {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
+        if text.len() > WEB_URL_BYTES_MAX {
+            let length = text.len();
+            return Err(format!("address has {length} bytes, wanted at most {WEB_URL_BYTES_MAX}"));
+        }
+        // The parser drops some of them: what is asked would not be what is shown.
+        if text.contains(char::is_control) {
+            return Err("a web address here has no control characters".into());
+        }
         let wrong = |why| format!("`{text}` {why}: wanted `https://host/…`");
         let url = Url::parse(&text).map_err(|_| wrong("is no web address"))?;
         let safe = match url.scheme() {
@@ -295,7 +306,14 @@ mod tests {
         for good in ["https://id.example/realms/a", "http://127.0.0.1:80/", "http://[::1]/x"] {
             assert!(WebUrl::try_from(good.to_owned()).is_ok(), "{good}");
         }
-        let bad = ["http://id.example/", "ftp://id.example/", "id.example", "https://u:p@h/", ""];
+        let bad = [
+            "http://id.example/",
+            "ftp://id.example/",
+            "id.example",
+            "https://u:p@h/",
+            "",
+            "https://h/\n",
+        ];
         for bad in bad.iter().chain(&["http://127.0.0.1.example/", "http://localhost.example/"]) {
             assert!(WebUrl::try_from((*bad).to_owned()).is_err(), "{bad}");
         }
