@@ -18,9 +18,6 @@ use crate::queue::submit::{Farm, Following, Word};
 
 /// Silence after which the farm is asked again whether it still knows the job.
 const ASK_AFTER: Duration = Duration::from_secs(3);
-/// Silence after which a job that a worker took counts as lost. Longer than the queue needs to
-/// give the job of a dead worker to the next one.
-const LOST_AFTER: Duration = Duration::from_secs(9);
 /// How long a lost connection may take to come back.
 const RECONNECT_WAIT: Duration = Duration::from_secs(2);
 /// How often the clock is looked at.
@@ -149,14 +146,20 @@ impl Drop for CallOffGuard {
 #[derive(Clone, Copy)]
 struct Patience {
     queue: Duration,
+    silence: Duration,
     job: Duration,
 }
 
 impl Patience {
     fn of(dist: &Dist) -> Self {
         let queue = dist.queue_wait_seconds_max.unwrap_or(Settings::QUEUE_WAIT_SECONDS_MAX);
+        let silence = dist.silence_seconds_max.unwrap_or(Settings::SILENCE_SECONDS_MAX);
         let job = dist.job_seconds_max.unwrap_or(Settings::JOB_SECONDS_MAX);
-        Self { queue: Duration::from_secs(queue.into()), job: Duration::from_secs(job) }
+        Self {
+            queue: Duration::from_secs(queue.into()),
+            silence: Duration::from_secs(silence.into()),
+            job: Duration::from_secs(job),
+        }
     }
 }
 
@@ -304,7 +307,7 @@ impl Wait<'_> {
         self.away = is_away.then(|| self.away.unwrap_or_else(Instant::now));
         if self.away.is_some_and(|away| away.elapsed() > RECONNECT_WAIT) {
             Err(LocalReason::NoServer("connection was lost during the compile".into()))
-        } else if self.started && silence > LOST_AFTER {
+        } else if self.started && silence > self.patience.silence {
             Err(LocalReason::WorkerLost)
         } else if !self.started && self.begun.elapsed() > self.patience.queue {
             let seconds = self.patience.queue.as_secs();

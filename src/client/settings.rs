@@ -81,6 +81,8 @@ pub struct Dist {
     pub trust_remote_failures: bool,
     /// Longest wait in the queue, in seconds, before the compile runs locally.
     pub queue_wait_seconds_max: Option<u32>,
+    /// Longest silence of a worker that took a compile, in seconds, before it runs locally.
+    pub silence_seconds_max: Option<u32>,
     /// Longest time a remote compile may take, in seconds, before it runs locally.
     pub job_seconds_max: Option<u64>,
     /// Longest wait, in seconds, for the first upload of a toolchain; meanwhile compiles are local
@@ -180,6 +182,9 @@ impl Settings {
     pub const IDLE_TIMEOUT_SECONDS: u64 = 600;
     /// Default of [`Dist::queue_wait_seconds_max`].
     pub const QUEUE_WAIT_SECONDS_MAX: u32 = 30;
+    /// Default of [`Dist::silence_seconds_max`]: longer than the queue needs to give the job of a dead
+    /// worker to the next one.
+    pub const SILENCE_SECONDS_MAX: u32 = 9;
     /// Default of [`Dist::job_seconds_max`].
     pub const JOB_SECONDS_MAX: u64 = 1_200;
     /// Default of [`Dist::toolchain_wait_seconds_max`].

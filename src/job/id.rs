@@ -173,15 +173,23 @@ impl FromStr for JobId {
     }
 }
 
-/// HMAC-SHA-256 by the schedulers' key over job id, action key and space: shows that a worker was
-/// given this job, and for whom.
+/// HMAC-SHA-256 by the schedulers' key over job id, action key, deadline and space: shows that a worker
+/// was given this job, for whom, and until when its answer counts.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Proof(#[serde(with = "serde_bytes")] Vec<u8>);
 
 impl Proof {
-    /// The proof for `job` running `action` in `space`, under the schedulers' shared `key`.
-    pub fn new(key: &[u8; 32], job: JobId, action: &super::ActionKey, space: &Space) -> Self {
-        Self(Self::mac(key, job, action, space).finalize().into_bytes().to_vec())
+    /// The proof for `job` running `action` in `space` until `deadline_unix_ms`, under the schedulers'
+    /// shared `key`. The same request has the same proof, whichever scheduler makes it.
+    pub fn new(
+        key: &[u8; 32],
+        job: JobId,
+        action: &super::ActionKey,
+        space: &Space,
+        deadline_unix_ms: u64,
+    ) -> Self {
+        let mac = Self::mac(key, job, action, space, deadline_unix_ms);
+        Self(mac.finalize().into_bytes().to_vec())
     }
 
     /// Whether this proof was made with `key` for just that; constant time.
@@ -191,15 +199,23 @@ impl Proof {
         job: JobId,
         action: &super::ActionKey,
         space: &Space,
+        deadline_unix_ms: u64,
     ) -> bool {
-        Self::mac(key, job, action, space).verify_slice(&self.0).is_ok()
+        Self::mac(key, job, action, space, deadline_unix_ms).verify_slice(&self.0).is_ok()
     }
 
     #[expect(clippy::expect_used, reason = "HMAC takes keys of every length")]
-    fn mac(key: &[u8; 32], job: JobId, action: &super::ActionKey, space: &Space) -> Hmac<Sha256> {
+    fn mac(
+        key: &[u8; 32],
+        job: JobId,
+        action: &super::ActionKey,
+        space: &Space,
+        deadline_unix_ms: u64,
+    ) -> Hmac<Sha256> {
         let mut mac = <Hmac<Sha256> as KeyInit>::new_from_slice(key).expect("any length");
         mac.update(&job.0);
         mac.update(action.digest().as_bytes());
+        mac.update(&deadline_unix_ms.to_be_bytes());
         // Last, since it alone has no fixed length.
         mac.update(space.as_str().as_bytes());
         mac
@@ -230,10 +246,11 @@ mod tests {
         let (job, next) = (JobId([3; 16]), JobId([4; 16]));
         let action = super::super::ActionKey::from(super::super::Digest::of(b"a"));
         let (ours, theirs) = (Space::shared(), "acme".parse().unwrap());
-        let proof = Proof::new(&key, job, &action, &ours);
-        assert!(proof.holds(&key, job, &action, &ours));
-        assert!(!proof.holds(&key, next, &action, &ours));
-        assert!(!proof.holds(&other, job, &action, &ours));
-        assert!(!proof.holds(&key, job, &action, &theirs));
+        let proof = Proof::new(&key, job, &action, &ours, 7);
+        assert!(proof.holds(&key, job, &action, &ours, 7));
+        assert!(!proof.holds(&key, next, &action, &ours, 7));
+        assert!(!proof.holds(&other, job, &action, &ours, 7));
+        assert!(!proof.holds(&key, job, &action, &theirs, 7));
+        assert!(!proof.holds(&key, job, &action, &ours, 8));
     }
 }

@@ -262,6 +262,9 @@ pub struct JobResult {
     /// The job's space, which the proof covers.
     #[serde(default = "Space::shared")]
     pub space: Space,
+    /// The job's deadline (Unix time, ms), which the proof covers: a later answer is not recorded.
+    #[serde(default)]
+    pub deadline_unix_ms: u64,
     /// Who ran it.
     pub worker: WorkerId,
     /// What came of it.

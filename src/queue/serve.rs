@@ -1,4 +1,4 @@
-//! The scheduler's half: requests of clients, the queue, the action cache, the registry, results.
+//! The scheduler's half: requests of clients, the queue, the registry, results.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -13,15 +13,18 @@ use futures_util::StreamExt as _;
 use serde::{Deserialize, Serialize};
 
 use super::connect::{Connection, QueueError};
+use super::streams;
 use super::subjects::{self, Question};
-use super::{streams, withdraw};
-use crate::job::wire::{self, ActionRecord, CallOff, JobMessage, JobResult, WorkerState};
-use crate::job::{ActionKey, ClientId, JobId, Lane, Principal, Space, Tenant, WorkerId};
+use crate::job::wire::{self, CallOff, JobMessage, JobResult, WorkerState};
+use crate::job::{ClientId, JobId, Lane, Principal, Tenant, WorkerId};
 
 /// The server's error for a subject that has its most messages already.
 const SUBJECT_FULL: u64 = 10_077;
 /// Header in which the server itself says who sent a request across accounts.
 const REQUEST_INFO: &str = "Nats-Request-Info";
+
+/// Header by which the server knows a message that it has already.
+pub(super) const MESSAGE_ID: &str = "Nats-Msg-Id";
 
 /// A scheduler's place in the farm.
 #[derive(Clone, Debug)]
@@ -126,7 +129,7 @@ impl Desk {
     pub async fn enqueue(&self, job: &JobMessage, lane: Lane) -> Result<u64, QueueError> {
         let subject = subjects::job(&job.submit.action.pool, lane, &job.tenant);
         let mut headers = HeaderMap::new();
-        headers.insert("Nats-Msg-Id", job.submit.job.to_string());
+        headers.insert(MESSAGE_ID, job.submit.job.to_string());
         let sent = self
             .context
             .publish_with_headers(subject.clone(), headers, wire::encode(job))
@@ -170,46 +173,6 @@ impl Desk {
             }
         }
         Ok(tenants)
-    }
-
-    /// What is recorded for `action` in `space`.
-    ///
-    /// # Errors
-    /// [`QueueError`] when the server does not answer. An unreadable record counts as none.
-    pub async fn record(
-        &self,
-        space: &Space,
-        action: &ActionKey,
-    ) -> Result<Option<ActionRecord>, QueueError> {
-        let stream = format!("KV_{}", subjects::ACTIONS);
-        let key = subjects::action_record(space, action);
-        let message = direct_get(&self.connection, &stream, &key).await?;
-        Ok(message.and_then(|message| match wire::decode(&message.payload) {
-            Ok(record) => Some(record),
-            Err(error) => {
-                tracing::warn!(%action, %error, "unreadable action record passed over");
-                None
-            }
-        }))
-    }
-
-    /// Records what `action` gives in `space`.
-    ///
-    /// # Errors
-    /// [`QueueError`] when the server refuses.
-    pub async fn write_record(
-        &self,
-        space: &Space,
-        action: &ActionKey,
-        record: &ActionRecord,
-    ) -> Result<(), QueueError> {
-        let key = subjects::action_record(space, action);
-        let mut headers = HeaderMap::new();
-        headers.insert(withdraw::HEADER_WORKER, record.worker.as_str());
-        let payload = wire::encode(record);
-        let sent = self.context.publish_with_headers(key.clone(), headers, payload).await;
-        let acked = sent.map_err(|error| streams::refused(&key, &error))?.await;
-        acked.map(drop).map_err(|error| streams::refused(&key, &error))
     }
 
     /// The stored result of a client's job.

@@ -15,6 +15,8 @@ use crate::job::{Lane, Pool, Space, WorkerId};
 
 /// A job that nobody took or finished in this time is given up; clients are long gone.
 const JOB_AGE_MAX: Duration = Duration::from_secs(15 * 60);
+/// Furthest deadline that a client may set; no answer for a job is recorded after it.
+pub const DEADLINE_MAX: Duration = Duration::from_secs(3_600);
 /// Most jobs of one tenant in one lane, waiting or running.
 const TENANT_JOBS_MAX: i64 = 512;
 /// A worker that is silent this long has lost its job. Workers report every third of it.
@@ -49,6 +51,7 @@ pub async fn declare(connection: &Connection) -> Result<(), QueueError> {
     let configs = [
         jobs(),
         results(),
+        actions(),
         Config {
             name: subjects::DEAD.into(),
             subjects: advisories.into(),
@@ -62,7 +65,7 @@ pub async fn declare(connection: &Connection) -> Result<(), QueueError> {
         let name = config.name.clone();
         context.create_or_update_stream(config).await.map_err(|error| refused(&name, &error))?;
     }
-    for bucket in [actions(), workers(), denied(), audits()] {
+    for bucket in [workers(), denied(), audits()] {
         let name = bucket.bucket.clone();
         context.create_or_update_key_value(bucket).await.map_err(|error| refused(&name, &error))?;
     }
@@ -202,14 +205,22 @@ fn blobs(class: BlobClass, space: &Space, max_bytes: i64) -> Config {
     }
 }
 
-fn actions() -> kv::Config {
-    kv::Config {
-        bucket: subjects::ACTIONS.into(),
-        history: 1,
+/// A bucket like the others, but that the server remembers for which jobs it has a record, as long as
+/// an answer for one may be recorded.
+fn actions() -> Config {
+    Config {
+        name: format!("KV_{}", subjects::ACTIONS),
+        subjects: vec![format!("$KV.{}.>", subjects::ACTIONS)],
+        discard: DiscardPolicy::New,
+        max_messages_per_subject: 1,
         max_age: RESULT_AGE,
         max_bytes: 4 * GIB,
         storage: StorageType::File,
-        ..kv::Config::default()
+        duplicate_window: DEADLINE_MAX,
+        allow_rollup: true,
+        deny_delete: true,
+        allow_direct: true,
+        ..Config::default()
     }
 }
 

@@ -212,7 +212,13 @@ async fn ask_another(office: &Office, mut audit: Audit) -> Result<Asked, QueueEr
     job.submit.cache = CacheUse::Off;
     job.submit.deadline_unix_ms = unix_ms() + PATIENCE_MS;
     job.published_unix_ms = unix_ms();
-    job.proof = Proof::new(&office.rules.proof_key, id, &job.submit.action.key(), &job.space);
+    job.proof = Proof::new(
+        &office.rules.proof_key,
+        id,
+        &job.submit.action.key(),
+        &job.space,
+        job.submit.deadline_unix_ms,
+    );
     audit.asked = Some(worker.clone());
     office.audits.keep(id, &audit).await?;
     office.audits.ask(&worker, &job).await?;

@@ -6,7 +6,7 @@
 //! away without a word.
 //!
 //! Reading order: [`settings`], [`run`], [`porter`], [`identity`], [`certificates`], [`door`],
-//! [`deny_list`], [`reception`], [`lanes`], [`registry`], [`recorder`], [`audit`], [`examiner`], [`undertaker`];
+//! [`deny_list`], [`reception`], [`lanes`], [`pace`], [`registry`], [`recorder`], [`audit`], [`examiner`], [`undertaker`];
 //! [`spaces`] and [`quota`] keep tenants apart, [`meter`] counts what they send.
 
 pub mod audit;
@@ -17,6 +17,7 @@ pub mod examiner;
 pub mod identity;
 pub mod lanes;
 pub mod meter;
+pub mod pace;
 pub mod porter;
 pub mod quota;
 pub mod reception;

@@ -10,6 +10,7 @@ use super::audit;
 use super::door::Door;
 use super::examiner::{self, Examiner};
 use super::lanes::{self, Load, Queued, Urgency};
+use super::pace::Pace;
 use super::quota::Quotas;
 use super::registry::Registry;
 use super::settings::{Rate, Settings};
@@ -21,6 +22,7 @@ use crate::job::wire::{
 use crate::job::{JobId, Principal, Proof, Tenant};
 use crate::queue::audits::Audits;
 use crate::queue::serve::{Desk, Request};
+use crate::queue::streams::DEADLINE_MAX;
 use crate::queue::subjects::Question;
 use crate::queue::{QueueError, streams};
 
@@ -28,12 +30,6 @@ use crate::queue::{QueueError, streams};
 const INLINE_BYTES_MAX: usize = 256 << 10;
 /// Most arguments and outputs of one command.
 const LIST_MAX: usize = 20_000;
-/// Furthest deadline that a client may set.
-const DEADLINE_MAX: Duration = Duration::from_secs(3_600);
-/// What a compile takes before any was seen, in ms.
-const FIRST_GUESS_MS: f64 = 1_000.0;
-/// How much one result moves the mean of all.
-const SMOOTHING: f64 = 0.05;
 /// A count of outstanding jobs is exact enough for a quota for this long.
 const COUNT_FRESH: Duration = Duration::from_millis(20);
 /// A tenant is over its limit as long as any scheduler has said so within this time.
@@ -71,7 +67,7 @@ pub struct Office {
     counted: Mutex<Instant>,
     /// When it was last said of a tenant that it has sent too much.
     over: Mutex<HashMap<Tenant, Instant>>,
-    job_ms: Mutex<f64>,
+    pace: Mutex<Pace>,
     findings: Mutex<Findings>,
     /// Wakes whoever refreshes the load.
     pub busy: Notify,
@@ -100,7 +96,7 @@ impl Office {
             load: Mutex::default(),
             counted: Mutex::new(Instant::now()),
             over: Mutex::default(),
-            job_ms: Mutex::new(FIRST_GUESS_MS),
+            pace: Mutex::default(),
             findings: Mutex::default(),
             busy: Notify::new(),
         }
@@ -134,7 +130,8 @@ impl Office {
 
     /// Whether the proof of `result` was made here for its job, action and space.
     pub fn proves(&self, result: &JobResult) -> bool {
-        result.proof.holds(&self.rules.proof_key, result.job, &result.action, &result.space)
+        let JobResult { job, action, space, deadline_unix_ms, .. } = result;
+        result.proof.holds(&self.rules.proof_key, *job, action, space, *deadline_unix_ms)
     }
 
     /// A scheduler says that `tenant` has sent more than it may.
@@ -151,14 +148,9 @@ impl Office {
         self.over.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Learns how long a compile took.
-    pub fn learn(&self, run_ms: f64) {
-        let mut mean = self.job_ms.lock().unwrap_or_else(PoisonError::into_inner);
-        *mean += (run_ms - *mean) * SMOOTHING;
-    }
-
-    fn job_ms(&self) -> f64 {
-        *self.job_ms.lock().unwrap_or_else(PoisonError::into_inner)
+    /// How long compiles take.
+    pub fn pace(&self) -> MutexGuard<'_, Pace> {
+        self.pace.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -284,7 +276,7 @@ async fn admit(office: &Office, from: &Principal, submit: Submit) -> SubmitReply
         return SubmitReply::NoWorker;
     }
     let outstanding = office.load().total();
-    let wait = lanes::wait_seconds(outstanding, slots, office.job_ms());
+    let wait = lanes::wait_seconds(outstanding, slots, office.pace().job_ms());
     if wait > office.rules.wait_seconds_max {
         return SubmitReply::Busy { wait_seconds: wait };
     }
@@ -294,7 +286,9 @@ async fn admit(office: &Office, from: &Principal, submit: Submit) -> SubmitReply
         Ok(coming) => coming,
         Err(words) => return SubmitReply::OverQuota(words),
     };
-    let proof = Proof::new(&office.rules.proof_key, submit.job, &action, space);
+    let deadline = submit.deadline_unix_ms;
+    let proof = Proof::new(&office.rules.proof_key, submit.job, &action, space, deadline);
+    office.pace().begun(submit.job, Instant::now());
     let job = JobMessage {
         client: client.clone(),
         tenant: tenant.clone(),

@@ -1,9 +1,12 @@
-//! Records results in the action cache: only with a valid proof, only when every blob exists, and
-//! only of workers that are not denied.
+//! Records results in the action cache: only with a valid proof and before the job's deadline, only
+//! the first answer for each job, only when every blob exists, and only of workers that are not denied.
+
+use std::time::Instant;
 
 use crate::job::outcome::{Content, Outcome};
 use crate::job::wire::{self, ActionRecord, BlobClass, CacheUse, JobEnd, JobResult};
 use crate::job::{Exit, WorkerId};
+use crate::queue::records::Written;
 use crate::queue::serve::{Inbox, Letter};
 use crate::queue::server_config::SCHEDULER_USER;
 use crate::store::Blobs;
@@ -36,7 +39,6 @@ async fn read(office: &Office, blobs: &Blobs, letter: &Letter) {
     }
     office.busy.notify_one();
     let JobEnd::Done(outcome) = &result.end else { return };
-    office.learn(result.times.run_ms);
     match recordable(office, blobs, &worker, &result, outcome).await {
         Err(why) => {
             tracing::warn!(job = %result.job, %worker, why, "result not recorded")
@@ -50,10 +52,14 @@ async fn read(office: &Office, blobs: &Blobs, letter: &Letter) {
                 run_ms: result.times.run_ms,
             };
             let (space, action) = (&result.space, &result.action);
-            if let Err(error) = office.desk.write_record(space, action, &record).await {
-                return tracing::warn!(job = %result.job, %error, "result not recorded");
+            match office.desk.write_record(space, action, result.job, &record).await {
+                Ok(Written::First) => audit::begin(office, &worker, &result, outcome).await,
+                // A job may run twice. What was recorded first is what audits compare.
+                Ok(Written::Before) => {
+                    tracing::info!(job = %result.job, %worker, "second answer not recorded");
+                }
+                Err(error) => tracing::warn!(job = %result.job, %error, "result not recorded"),
             }
-            audit::begin(office, &worker, &result, outcome).await;
         }
     }
 }
@@ -78,6 +84,10 @@ async fn recordable(
     }
     if office.door.denies(worker) {
         return Err("its worker is denied");
+    }
+    office.pace().ended(result.job, result.times.run_ms, Instant::now());
+    if result.deadline_unix_ms < unix_ms() {
+        return Err("it comes after the job's deadline");
     }
     let wanted = result.cache != CacheUse::Off
         && outcome.exit == Exit::Code(0)

@@ -30,6 +30,7 @@ async fn bury(office: &Office, advisory: &[u8]) -> Result<(), QueueError> {
         action: submit.action.key(),
         proof,
         space,
+        deadline_unix_ms: submit.deadline_unix_ms,
         worker: nobody(),
         end: JobEnd::Undone(Trouble::Sandbox("no worker could finish it".into())),
         times: StepTimes::default(),

@@ -295,6 +295,7 @@ async fn execute(shop: &Shop, held: &Held, slot: SlotPermit) -> JobResult {
         action: job.submit.action.key(),
         proof: job.proof.clone(),
         space: job.space.clone(),
+        deadline_unix_ms: job.submit.deadline_unix_ms,
         worker: shop.identity.worker.clone(),
         end,
         times,

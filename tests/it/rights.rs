@@ -220,7 +220,7 @@ async fn a_worker_cannot_answer_for_a_job_that_it_was_not_given() {
     let under_way = project.begin(&farm, SLOW).await;
     farm.compiles("worker-1", "slow.cc").await;
     let (job, action) = (JobId::random().unwrap(), ActionKey::from(Digest::of(b"guessed")));
-    let proof = Proof::new(&[0; 32], job, &action, &Space::shared());
+    let proof = Proof::new(&[0; 32], job, &action, &Space::shared(), FAR);
     let pool = Pool::of_this_machine();
     for consumer in ["u", "u-p", "n", "n-p", "b", "b-p"] {
         for place in 1..4 {

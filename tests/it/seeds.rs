@@ -137,7 +137,7 @@ fn action() -> Action {
 }
 
 fn proof() -> Proof {
-    Proof::new(&[7; 32], job(), &action().key(), &Space::shared())
+    Proof::new(&[7; 32], job(), &action().key(), &Space::shared(), 1_800_000_000_000)
 }
 
 fn submit() -> Submit {
@@ -184,6 +184,7 @@ fn result(end: JobEnd) -> JobResult {
     JobResult {
         job: job(),
         space: Space::shared(),
+        deadline_unix_ms: 1_800_000_000_000,
         action: action().key(),
         proof: proof(),
         worker: id("w1"),

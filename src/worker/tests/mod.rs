@@ -336,7 +336,7 @@ impl Recipe {
         };
         let (job, space) = (JobId::random().unwrap(), Space::shared());
         JobMessage {
-            proof: Proof::new(&[0; 32], job, &action.key(), &space),
+            proof: Proof::new(&[0; 32], job, &action.key(), &space, u64::MAX),
             submit: Submit {
                 job,
                 action,
