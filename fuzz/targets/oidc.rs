@@ -65,7 +65,8 @@ fn discovery(data: &[u8]) {
     let issuer = WebUrl::try_from(ISSUER.to_owned()).expect("an address");
     match keys_address(&issuer, data) {
         Ok(address) => {
-            let document: Value = serde_json::from_slice(data).expect("JSON");
+            // What is in fields that nobody reads is not looked at, and may be anything.
+            let Ok(document) = serde_json::from_slice::<Value>(data) else { return };
             assert_eq!(document["issuer"], ISSUER);
             assert_eq!(document["jwks_uri"], address.as_str());
             let scheme = address.as_str().trim_start().get(..6).expect("a scheme");
@@ -83,10 +84,9 @@ fn key_set(data: &[u8]) {
     assert!((1..=KEYS_MAX).contains(&keys.count()));
     for algorithm in Algorithm::ALL {
         // Nobody signed it, whatever the keys are.
-        for header in [
-            json!({"alg": algorithm.as_str()}),
-            json!({"alg": algorithm.as_str(), "kid": "k"}),
-        ] {
+        for header in
+            [json!({"alg": algorithm.as_str()}), json!({"alg": algorithm.as_str(), "kid": "k"})]
+        {
             let token = token(header.to_string().as_bytes(), claims().to_string().as_bytes());
             let token = Secret::new(&format!("{token}.{}", BASE64URL_NOPAD.encode(&[9; 64])));
             is_short(&oidc::check(&RULES, &keys, &token, NOW).expect_err("let in"));
@@ -101,7 +101,7 @@ fn signed(data: &[u8]) {
     let token = Secret::new(&format!("{input}.{}", BASE64URL_NOPAD.encode(&signature)));
     match oidc::check(&RULES, &KEYS, &token, NOW) {
         Ok(claimed) => {
-            let header: Value = serde_json::from_slice(header).expect("a JSON header");
+            let Ok(header) = serde_json::from_slice::<Value>(header) else { return };
             let claims: Value = serde_json::from_slice(claims).expect("JSON claims");
             assert_eq!(header["alg"], "EdDSA");
             assert!(header["kid"] == "k" || header["kid"].is_null());
