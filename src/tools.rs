@@ -98,7 +98,9 @@ pub fn client(flags: &ClientFlags, format: StatsFormat) -> anyhow::Result<ExitCo
         // Zeros when there is none: looking must not start a daemon.
         let reply = wrapper.ask(&Request::Stats)?;
         let zeros = || {
-            Reply::Text(stats::Stats::default().json("no daemon", &State::default()).to_string())
+            Reply::Text(
+                stats::Stats::default().json("no daemon", &State::default(), &[]).to_string(),
+            )
         };
         print_stats(reply.unwrap_or_else(zeros), format);
     } else if flags.zero_stats {

@@ -12,7 +12,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use super::cache::Kept;
+use super::cache::{Kept, Keys};
 use super::daemon::{Daemon, ReadyToolchain};
 use super::inputs::{self, Inputs, Reader};
 use super::ipc::{CompileRequest, Diagnostics, OsText, Reply};
@@ -108,14 +108,14 @@ async fn story(
 
     // 3. Which compile is this?
     let action = action(&request, &compiler, &plan, environment, &toolchain, &inputs);
-    let key = action.key();
+    let keys = Keys::of(&action, &inputs, &daemon.settings.base_dirs);
 
     // 4. Is its result here?
     if request.cache == CacheUse::Refresh {
         daemon.stats.count_forced();
     }
     if request.reads_cache()
-        && let Some(kept) = daemon.results.find(&key)
+        && let Some(kept) = keys.find(&daemon.results)
     {
         return give(&request, kept, report);
     }
@@ -142,7 +142,7 @@ async fn story(
     locale::check_messages(&request.text_environment, &answer.outcome, &toolchain)?;
     let (stdout, stderr) = match streams(&reach.blobs, &answer.outcome).await {
         Ok(streams) => streams,
-        Err(error) => return Err(report_wrong(daemon, &reach, key, error).await),
+        Err(error) => return Err(report_wrong(daemon, &reach, keys.action, error).await),
     };
     request.check_terminal(&stderr)?;
 
@@ -150,7 +150,7 @@ async fn story(
     let result = Kept { stdout, stderr, outputs, worker: answer.worker.clone() };
     if let Checked::Success = checked {
         outputs::write(Path::new(&request.directory), &result.outputs, request.umask)?;
-        request.keep(daemon, &key, &result);
+        request.keep(daemon, &keys, &result);
     }
     report.laps.end("write");
     let reply = result.reply(answer.outcome.exit);
@@ -307,14 +307,14 @@ impl Request {
     }
 
     /// Keeps a result on this machine, if that is allowed.
-    fn keep(&self, daemon: &Daemon, key: &ActionKey, result: &Kept) {
+    fn keep(&self, daemon: &Daemon, keys: &Keys, result: &Kept) {
         let readonly = daemon.settings.cache_readonly
             || !matches!(
                 self.text_environment.get("JETCC_READONLY").map_or("", String::as_str),
                 "" | "0" | "false"
             );
         if self.cache != CacheUse::Off && !readonly {
-            daemon.keep(key, result);
+            daemon.keep(keys, result);
         }
     }
 

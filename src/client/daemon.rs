@@ -15,7 +15,7 @@ use tokio::io::AsyncReadExt as _;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 
-use super::cache::{Kept, Results};
+use super::cache::{Kept, Keys, Results};
 use super::compile;
 use super::history::History;
 use super::ipc::{self, Reply, Request};
@@ -33,7 +33,7 @@ use super::view::View;
 use super::wrapper::READY;
 use crate::compiler::{FileFacts, scan_facts};
 use crate::job::wire::{self, BlobClass, HelloReply};
-use crate::job::{ActionKey, ClientId, Digest, LocalReason};
+use crate::job::{ClientId, Digest, LocalReason};
 use crate::lifecycle::Lifecycle;
 use crate::store::stamps::FileIndex;
 use crate::toolchain::resolve::{Resolved, Resolver};
@@ -197,8 +197,8 @@ impl Daemon {
     }
 
     /// Keeps a result on this machine; room for more is made beside.
-    pub fn keep(&self, key: &ActionKey, result: &Kept) {
-        self.results.keep(key, result);
+    pub fn keep(&self, keys: &Keys, result: &Kept) {
+        keys.keep(&self.results, result);
         if self.results.is_untidy() {
             let results = self.results.clone();
             tokio::task::spawn_blocking(move || results.tidy());
@@ -455,7 +455,7 @@ impl Daemon {
         let url = self.settings.dist.scheduler_url.as_deref().unwrap_or("nowhere");
         let farm = format!("farm at {url}, blobs in {}", self.settings.dist.store.place());
         let cache = tokio::task::block_in_place(|| self.results.state());
-        self.stats.json(&farm, &cache).to_string()
+        self.stats.json(&farm, &cache, &self.settings.base_dirs).to_string()
     }
 
     /// sccache's `--dist-status`, with the workers by name added.

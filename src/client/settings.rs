@@ -25,6 +25,8 @@ pub struct Settings {
     pub local_slots: Option<usize>,
     /// Most bytes of results that are kept in `cache_dir`; 0 keeps none.
     pub cache_size: Option<CacheSize>,
+    /// Folders that checkouts are in: results that do not depend on which one are shared.
+    pub base_dirs: Vec<PathBuf>,
     /// Whether results are only read from `cache_dir`, and none are kept.
     pub cache_readonly: bool,
 }

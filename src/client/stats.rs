@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde_json::{Value, json};
@@ -91,7 +92,7 @@ impl Stats {
     }
 
     /// As JSON; a superset of what `sccache --show-stats --stats-format json` gives.
-    pub fn json(&self, farm: &str, cache: &State) -> Value {
+    pub fn json(&self, farm: &str, cache: &State, base_dirs: &[PathBuf]) -> Value {
         let (kept, size) = (&cache.counters, cache.size.as_ref());
         let location = match size {
             Some(size) => format!("Local disk: {:?}, {farm}", size.path.display().to_string()),
@@ -144,7 +145,7 @@ impl Stats {
             "max_cache_size": size.map(|size| size.bytes_max),
             "use_preprocessor_cache_mode": false,
             "version": env!("CARGO_PKG_VERSION"),
-            "basedirs": [],
+            "basedirs": base_dirs,
         })
     }
 }
@@ -226,13 +227,13 @@ mod tests {
         stats.count(&report(Finding::Local(LocalReason::NoWorker)));
         stats.count(&report(Finding::Local(LocalReason::Flag("-march=native".into()))));
         stats.count(&report(Finding::NotACompile));
-        let json = stats.json("nats:", &State::default());
+        let json = stats.json("nats:", &State::default(), &[]);
         assert_eq!(json["stats"]["dist_errors"], 1);
         assert_eq!(json["stats"]["not_cached"]["-march=native"], 1);
         assert_eq!(json["stats"]["local_reasons"]["no-worker"], 1);
         assert_eq!(json["stats"]["compile_requests"], 3);
         assert!(text(&json).contains("no-worker"));
         stats.zero();
-        assert_eq!(stats.json("", &State::default())["stats"]["compile_requests"], 0);
+        assert_eq!(stats.json("", &State::default(), &[])["stats"]["compile_requests"], 0);
     }
 }

@@ -35,6 +35,7 @@ pub(super) const CLIENT: Overrides = &[
     ("JETCC_DIST_TOOLCHAIN_WAIT_SECONDS_MAX", "dist.toolchain_wait_seconds_max", Kind::Number),
     ("JETCC_CACHE_DIR", "cache_dir", Kind::Text),
     ("JETCC_CACHE_SIZE", "cache_size", Kind::Text),
+    ("JETCC_BASE_DIRS", "base_dirs", Kind::Paths),
     ("JETCC_READONLY", "cache_readonly", Kind::Switch),
     ("JETCC_LOGIN_DIR", "login_dir", Kind::Text),
     ("JETCC_IDLE_TIMEOUT", "idle_timeout_seconds", Kind::Number),

@@ -68,6 +68,8 @@ pub(super) enum Kind {
     Number,
     Share,
     Switch,
+    /// Several, separated by colons.
+    Paths,
 }
 
 /// Variables over a file: name, dotted key, kind.
@@ -111,6 +113,10 @@ fn value(name: &'static str, text: &str, kind: Kind) -> Result<Value, ConfigErro
     let wrong = |wanted| ConfigError::Variable { name, value: text.to_owned(), wanted };
     match kind {
         Kind::Text => Ok(Value::String(text.to_owned())),
+        Kind::Paths => {
+            let paths = text.split(':').filter(|path| !path.is_empty());
+            Ok(Value::Array(paths.map(|path| Value::String(path.to_owned())).collect()))
+        }
         Kind::Number => text.parse().map(Value::Integer).map_err(|_| wrong("a whole number")),
         Kind::Share => text.parse().map(Value::Float).map_err(|_| wrong("a number from 0 to 1")),
         Kind::Switch => match text {

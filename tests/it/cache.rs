@@ -258,3 +258,35 @@ async fn users_share_results_only_where_the_folder_says_so() {
     assert_eq!(hits_of_another_user(0o2777, STRANGER).await, 0);
     assert_eq!(hits_of_another_user(0o755, STRANGER).await, 0);
 }
+
+/// Two checkouts that read the same: commands with the checkout's folder as `@`.
+#[tokio::test]
+async fn checkouts_share_what_does_not_depend_on_their_folder() {
+    const SHARED: [&str; 3] = [
+        "gcc -O1 -MD -Iinclude -c src/a.c -o a.o",
+        "gcc -g -ffile-prefix-map=@=. -Iinclude -Wall -c src/a.c -o g.o",
+        "gcc -ffile-prefix-map=@=. -I@/include -c @/src/a.c -o @/full.o",
+    ];
+    const OWN: [&str; 4] = [
+        "gcc -g -Iinclude -c src/a.c -o debug.o",
+        "gcc -I@/include -c src/a.c -o name.o",
+        "gcc -ffile-prefix-map=@=. -MD -I@/include -c src/a.c -o deps.o",
+        "gcc -g -gz -ffile-prefix-map=@=. -Iinclude -c src/a.c -o packed.o",
+    ];
+    let source = "#include \"a.h\"\nconst char *where(void) { int unused; return HERE; }\n";
+    let header = "#define HERE __FILE__\nstatic const char *header = __FILE__;\n";
+    let files = [("src/a.c", source), ("include/a.h", header)];
+    let mut farm = farm_with_cache("1G").await;
+    let (one, two) = (Project::new(&files), Project::new(&files));
+    let folders = [&one, &two].map(|project| project.path().display().to_string());
+    farm.set_variable("JETCC_BASE_DIRS", folders.join(":"));
+    for (project, folder) in [&one, &two].into_iter().zip(&folders) {
+        for command in SHARED.iter().chain(&OWN) {
+            project.same(&farm, &[&command.replace('@', folder)]).await;
+        }
+    }
+    let stats = farm.stats().await;
+    assert_eq!(stats.local(), [].into());
+    assert_eq!((stats.count("local_cache_hits"), stats.remote()), (3, 4 + 3 + 4));
+    farm.finish().await;
+}

@@ -6,9 +6,12 @@
 //! folder at once; files of users who are not trusted are never read.
 //!
 //! Reading order: this file, `folder` (whose files are believed), `record` (what a result looks like
-//! on disk), `room` (how the folder stays within its size).
+//! on disk), `room` (how the folder stays within its size), `keys` and `base` (whose results are the
+//! same).
 
+mod base;
 mod folder;
+mod keys;
 mod record;
 mod room;
 
@@ -22,6 +25,7 @@ use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 
 use self::folder::{Folder, Name, Stamp};
+pub use self::keys::Keys;
 use self::record::{Place, RECORD_BYTES_MAX, Record};
 use self::room::Room;
 pub use self::room::{Counters, Size};

@@ -1,0 +1,92 @@
+//! Under which keys the result of one compile is looked for and kept: that of the action, and the one
+//! that it shares with other checkouts.
+
+use std::path::{Path, PathBuf};
+
+use super::base::Base;
+use super::{Kept, Results};
+use crate::client::inputs::Inputs;
+use crate::client::outputs::{Body, Product};
+use crate::client::upload::Source;
+use crate::job::tree::TREE_BYTES_MAX;
+use crate::job::wire::BlobClass;
+use crate::job::{Action, ActionKey, Tree};
+
+/// The keys of one compile.
+#[derive(Debug)]
+pub struct Keys {
+    /// The action's own.
+    pub action: ActionKey,
+    shared: Option<(Base, ActionKey)>,
+}
+
+impl Keys {
+    /// The keys of `action`, which reads `inputs`; `base_dirs` are the user's checkouts.
+    pub fn of(action: &Action, inputs: &Inputs, base_dirs: &[PathBuf]) -> Self {
+        let names = base_dirs.iter().filter_map(|base| base.to_str());
+        let shared = Base::of(names, &action.command.directory)
+            // Where links lead to the checkout, it has more names than one.
+            .filter(|base| {
+                std::fs::canonicalize(base.path()).is_ok_and(|p| p == Path::new(base.path()))
+            })
+            .and_then(|base| {
+                let key = base.key(action, &tree(inputs)?)?;
+                Some((base, key))
+            });
+        Self { action: action.key(), shared }
+    }
+
+    /// The result, from this checkout or another one.
+    pub fn find(&self, results: &Results) -> Option<Kept> {
+        results.find(&self.action).or_else(|| {
+            let (base, key) = self.shared.as_ref()?;
+            let mut kept = results.find(key)?;
+            for product in &mut kept.outputs {
+                product.path = base.enter(&product.path);
+            }
+            Some(kept)
+        })
+    }
+
+    /// Keeps the result for this checkout, and for others if it is theirs too.
+    pub fn keep(&self, results: &Results, kept: &Kept) {
+        results.keep(&self.action, kept);
+        let Some((base, key)) = &self.shared else { return };
+        if base.is_absent_from(kept) {
+            results.keep(key, &elsewhere(base, kept));
+        }
+    }
+}
+
+/// The same result with paths that do not depend on the checkout.
+fn elsewhere(base: &Base, kept: &Kept) -> Kept {
+    let outputs = kept.outputs.iter().filter_map(|product| match &product.body {
+        Body::Bytes(bytes) => Some(Product {
+            path: base.leave(&product.path),
+            mode: product.mode,
+            body: Body::Bytes(bytes.clone()),
+        }),
+        Body::File(_) => None,
+    });
+    Kept {
+        stdout: kept.stdout.clone(),
+        stderr: kept.stderr.clone(),
+        outputs: outputs.collect(),
+        worker: kept.worker.clone(),
+    }
+}
+
+fn tree(inputs: &Inputs) -> Option<Tree> {
+    let bytes = match &inputs.inline_zstd {
+        Some(zstd) => {
+            let size = zstd::zstd_safe::get_frame_content_size(zstd).ok()??;
+            let size = usize::try_from(size).ok().filter(|size| *size <= TREE_BYTES_MAX)?;
+            zstd::bulk::decompress(zstd, size).ok()?.into()
+        }
+        None => match inputs.sources.get(&(BlobClass::Input, inputs.digest))? {
+            Source::Bytes(bytes) => bytes.clone(),
+            Source::File(_) => return None,
+        },
+    };
+    Tree::decode(&bytes).ok()
+}
