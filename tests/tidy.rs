@@ -36,6 +36,7 @@ const TABLE: &[(&str, &[&str])] = &[
         &[
             "job",
             "compiler::allow",
+            "compiler::depfile",
             "store",
             "queue",
             "toolchain",

@@ -19,11 +19,13 @@ use super::ipc::{CompileRequest, Diagnostics, OsText, Reply};
 use super::link::Reach;
 use super::locale;
 use super::outputs::{self, Product};
-use super::remote::{self, Answer, Job, Origin};
+use super::remote::{self, Answer, Came, Job, Origin};
 use super::report::{Finding, Laps, Report};
+use super::upload::Sources;
 use crate::compiler::{self, Invocation, Plan, RESPONSE_BYTES_MAX, Verdict};
+use crate::job::reads::{PathList, ReadsAsked};
 use crate::job::wire::{BlobClass, CacheUse, WrongBlob};
-use crate::job::{Action, ActionKey, Command, Exit, LocalReason, Outcome, Pool};
+use crate::job::{Action, ActionKey, Command, Digest, Exit, LocalReason, Outcome, Pool};
 use crate::store::{StoreError, content, walk};
 use crate::toolchain::resolve::{ResolveError, Resolved};
 
@@ -108,7 +110,8 @@ async fn story(
 
     // 3. Which compile is this?
     let action = action(&request, &compiler, &plan, environment, &toolchain, &inputs);
-    let keys = Keys::of(&action, &inputs, &daemon.settings.base_dirs);
+    let command = action.command_key();
+    let mut keys = Keys::of(&action, &inputs, &daemon.settings.base_dirs);
 
     // 4. Is its result here?
     if request.cache == CacheUse::Refresh {
@@ -127,15 +130,8 @@ async fn story(
     there.map_err(|reason| daemon.note_trouble(reason))?;
     let mut sources = inputs.sources.clone();
     sources.extend(toolchain.sources.iter().map(|(name, source)| (*name, source.clone())));
-    let job = Job {
-        action,
-        inputs_zstd: inputs.inline_zstd.clone(),
-        main: inputs.main,
-        references: toolchain.references,
-        sources: &sources,
-        cache: request.cache,
-    };
-    let (answer, outputs) = run(daemon, &reach, job, &mut report.laps).await?;
+    let job = request.job(action, &plan, &inputs, &toolchain, &sources);
+    let (answer, outputs) = run(daemon, &reach, job, &inputs, &mut report.laps).await?;
 
     // 6. Believe it only if it is whole and nothing changed meanwhile.
     let checked = check(daemon, &plan, &answer.outcome, &inputs)?;
@@ -150,11 +146,24 @@ async fn story(
     let result = Kept { stdout, stderr, outputs, worker: answer.worker.clone() };
     if let Checked::Success = checked {
         outputs::write(Path::new(&request.directory), &result.outputs, request.umask)?;
+        keys.action = precise_key(daemon, &inputs, &command, answer.reads.as_ref());
         request.keep(daemon, &keys, &result);
     }
     report.laps.end("write");
     let reply = result.reply(answer.outcome.exit);
     Ok((reply, answer.finding()))
+}
+
+/// The key under which a result is kept: that over what the compile read, if that is known. It is
+/// remembered, so that the next compile is looked for under this key.
+fn precise_key(
+    daemon: &Daemon,
+    inputs: &Inputs,
+    command: &Digest,
+    reads: Option<&PathList>,
+) -> ActionKey {
+    let precise = reads.and_then(|reads| daemon.memory.learn(inputs, reads));
+    ActionKey::of(command, &precise.unwrap_or(inputs.digest))
 }
 
 /// Gives a result that was kept here.
@@ -176,14 +185,22 @@ async fn run(
     daemon: &Daemon,
     reach: &Reach,
     mut job: Job<'_>,
+    inputs: &Inputs,
     laps: &mut Laps,
 ) -> Result<(Answer, Vec<Product>), LocalReason> {
     loop {
         let (uploads, dist) = (&daemon.uploads, &daemon.settings.dist);
-        let answer = remote::run(reach, &job, uploads, &daemon.stats, dist, laps)
+        let came = remote::run(reach, &job, uploads, &daemon.stats, dist, laps)
             .await
             .map_err(|reason| daemon.note_trouble(reason))?;
         daemon.link.worked();
+        let answer = match came {
+            Came::Answer(answer) => *answer,
+            Came::Offered(lists) => {
+                job.narrow(inputs, &lists);
+                continue;
+            }
+        };
         match outputs::fetch(&reach.blobs, &answer.outcome.outputs).await {
             Ok(outputs) => return Ok((answer, outputs)),
             Err(error) => {
@@ -291,6 +308,27 @@ impl Request {
             diagnostics: request.diagnostics,
             umask: request.umask,
         })
+    }
+
+    /// What the farm is asked to do.
+    fn job<'a>(
+        &self,
+        action: Action,
+        plan: &Plan,
+        inputs: &Inputs,
+        toolchain: &ReadyToolchain,
+        sources: &'a Sources,
+    ) -> Job<'a> {
+        Job {
+            action,
+            inputs_zstd: inputs.inline_zstd.clone(),
+            main: inputs.main,
+            references: toolchain.references,
+            sources,
+            cache: self.cache,
+            reads: plan.reads.clone().map(|way| ReadsAsked { way, always: inputs.always.clone() }),
+            extent: inputs.extent,
+        }
     }
 
     /// Whether the farm may be asked, and is worth it now.

@@ -19,6 +19,7 @@ use super::cache::{Kept, Keys, Results};
 use super::compile;
 use super::history::History;
 use super::ipc::{self, Reply, Request};
+use super::keeper;
 use super::link::{Link, Reach};
 use super::locale::Locales;
 use super::login::Bearer;
@@ -31,11 +32,11 @@ use super::stats::Stats;
 use super::upload::{Source, Sources, Uploads};
 use super::view::View;
 use super::wrapper::READY;
-use crate::compiler::{FileFacts, scan_facts};
+use crate::compiler::{FACTS_VERSION, FileFacts, scan_facts};
 use crate::job::wire::{self, BlobClass, HelloReply};
 use crate::job::{ClientId, Digest, LocalReason};
 use crate::lifecycle::Lifecycle;
-use crate::store::stamps::FileIndex;
+use crate::store::{StampsFile, stamps::FileIndex};
 use crate::toolchain::resolve::{Resolved, Resolver};
 use crate::toolchain::{Packed, Toolchains};
 
@@ -62,6 +63,8 @@ pub struct Daemon {
     pub memory: Memory,
     /// Results of earlier compiles, on this machine's disk.
     pub results: Arc<Results>,
+    /// Keeps the index.
+    pub stamps: StampsFile<FileFacts>,
     /// Which program a name means.
     pub resolver: Resolver,
     /// What this process sees.
@@ -122,8 +125,9 @@ impl Daemon {
             stats: Arc::default(),
             toolchains: Toolchains::new(index.clone(), crate::toolchain::Settings::default()),
             ready: Mutex::default(),
-            index,
-            memory: Memory::default(),
+            index: index.clone(),
+            memory: Memory::new(home.cache_dir.join("inputs"), index.clone()),
+            stamps: StampsFile::new(home.cache_dir.join("stamps"), FACTS_VERSION, index),
             results: Arc::new(Results::open(&home.cache_dir, cache_size)),
             resolver: Resolver::new(home.own_executable.clone()),
             view: View::own(),
@@ -279,6 +283,7 @@ pub async fn serve(daemon: Arc<Daemon>, home: &Home, lifecycle: &Lifecycle) -> i
     say_ready()?;
     tracing::info!(socket = %home.socket.display(), "daemon is ready");
     let permits = Arc::new(Semaphore::new(WRAPPERS_MAX));
+    let keeper = tokio::spawn(keeper::now_and_then(daemon.clone()));
     loop {
         let event = tokio::select! {
             () = lifecycle.stopping() => break,
@@ -303,6 +308,8 @@ pub async fn serve(daemon: Arc<Daemon>, home: &Home, lifecycle: &Lifecycle) -> i
     let _ = std::fs::remove_file(&home.socket);
     drop(listener);
     lifecycle.drain(DRAIN).await;
+    keeper.abort();
+    keeper::at_the_end(daemon).await;
     Ok(())
 }
 

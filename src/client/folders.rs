@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use serde::{Deserialize, Serialize};
+
 use crate::store::stamps::Stamp;
 
 /// Most folders that are remembered; then the table starts anew.
@@ -20,14 +22,17 @@ const CLOCK_LAG_NS: i64 = 20_000_000;
 const NAME_BYTES: u64 = 32;
 
 /// A folder at one moment.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Moment {
+    /// Where the folder's path leads, without links.
+    place: PathBuf,
     /// The folder's stamp, taken before its names were looked at.
     stamp: Stamp,
     /// Whether the stamp was old enough then to prove that nothing was added since.
     settled: bool,
     /// When the folder changed last, seen after its names were looked at, Unix time in ns.
     changed_ns: i64,
+    #[serde(skip)]
     present: Present,
 }
 
@@ -40,7 +45,23 @@ enum Present {
     Asked(Box<[OsString]>),
 }
 
+impl Default for Present {
+    fn default() -> Self {
+        Self::Asked(Box::default())
+    }
+}
+
 impl Moment {
+    /// The moment at which `present` stood there, of the names that matter.
+    pub(super) fn of(self, present: Box<[OsString]>) -> Self {
+        Self { present: Present::Asked(present), ..self }
+    }
+
+    /// Whether the folder's path led to the same place at both moments.
+    pub(super) fn is_same_place(&self, other: &Self) -> bool {
+        self.place == other.place
+    }
+
     /// Whether the folder has not changed since, by its stamp alone.
     pub(super) fn holds(&self, folder: &Path) -> bool {
         self.settled && stamp(folder).is_ok_and(|now| now == self.stamp)
@@ -97,6 +118,7 @@ impl Folders {
             None => names.iter().filter(stands).cloned().collect(),
         };
         let moment = Moment {
+            place: std::fs::canonicalize(folder)?,
             stamp: before,
             settled: before.is_settled(now_ns()),
             changed_ns: stamp(folder)?.mtime_ns,

@@ -14,6 +14,7 @@ mod folders;
 pub mod history;
 pub mod inputs;
 pub mod ipc;
+mod keeper;
 pub mod link;
 pub mod locale;
 pub mod login;

@@ -4,11 +4,13 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+use super::inputs::{self, Extent, Inputs};
 use super::link::Reach;
 use super::report::Laps;
 use super::settings::{Dist, Settings};
 use super::stats::Stats;
 use super::upload::{Sources, Uploads};
+use crate::job::reads::{PathList, ReadLists, ReadsAsked};
 use crate::job::wire::{
     BlobClass, CacheUse, CallOff, JobEnd, JobResult, Progress, Submit, SubmitReply, Trouble,
 };
@@ -37,6 +39,31 @@ pub struct Job<'a> {
     pub sources: &'a Sources,
     /// What the action cache may do.
     pub cache: CacheUse,
+    /// How the worker shall find out what the compile reads.
+    pub reads: Option<ReadsAsked>,
+    /// Whether the inputs may be more than the compile reads.
+    pub extent: Extent,
+}
+
+impl Job<'_> {
+    /// Asks next time for what one of the lists leaves of `inputs`, or for all of them for good.
+    pub fn narrow(&mut self, inputs: &Inputs, lists: &ReadLists) {
+        self.extent = Extent::Exact;
+        // A tree that is too large to travel inside would have to be uploaded first.
+        if let Some(precise) = inputs::choose(inputs, lists).filter(|p| p.inline_zstd.is_some()) {
+            self.action.inputs = precise.digest;
+            self.inputs_zstd = precise.inline_zstd;
+        }
+    }
+}
+
+/// How a request ended.
+#[derive(Debug)]
+pub enum Came {
+    /// With the job's answer.
+    Answer(Box<Answer>),
+    /// With what other compiles of the command read; nothing was queued.
+    Offered(ReadLists),
 }
 
 /// What came of a job.
@@ -52,6 +79,8 @@ pub struct Answer {
     pub origin: Origin,
     /// How long the worker's steps took.
     pub times: StepTimes,
+    /// What the compile read, if it is known.
+    pub reads: Option<PathList>,
 }
 
 /// Where a result comes from.
@@ -74,7 +103,7 @@ pub async fn run(
     stats: &Stats,
     dist: &Dist,
     laps: &mut Laps,
-) -> Result<Answer, LocalReason> {
+) -> Result<Came, LocalReason> {
     let id = JobId::random().map_err(|error| LocalReason::Refused(error.to_string()))?;
     let key = job.action.key();
     let patience = Patience::of(dist);
@@ -92,6 +121,8 @@ pub async fn run(
         deadline_unix_ms: unix_ms() + millis(patience.job),
         interactive: false,
         cache: job.cache,
+        reads: job.reads.clone(),
+        offers: job.extent == Extent::Larger,
     };
     let mut wait = Wait {
         reach,
@@ -110,7 +141,8 @@ pub async fn run(
     let told = wait.submit().await?;
     laps.end("submit");
     match told {
-        Told::Cached(answer) => Ok(*answer),
+        Told::Cached(answer) => Ok(Came::Answer(answer)),
+        Told::Offered(lists) => Ok(Came::Offered(lists)),
         Told::Queued { proof, place } => {
             let off = CallOff { job: id, place };
             let mut guard = CallOffGuard { farm: reach.farm.clone(), off, armed: true };
@@ -120,7 +152,7 @@ pub async fn run(
             let answer = wait.answer(&proof, &key).await?;
             laps.end("answer");
             guard.armed = false;
-            Ok(answer)
+            Ok(Came::Answer(Box::new(answer)))
         }
     }
 }
@@ -167,6 +199,7 @@ impl Patience {
 enum Told {
     Queued { proof: Proof, place: u64 },
     Cached(Box<Answer>),
+    Offered(ReadLists),
 }
 
 /// What a word or a question brought.
@@ -219,7 +252,9 @@ impl Wait<'_> {
                 job: self.submit.job,
                 origin: Origin::Cached,
                 times: StepTimes { run_ms: record.run_ms, ..StepTimes::default() },
+                reads: record.reads,
             }))),
+            SubmitReply::Offered(lists) => Ok(Told::Offered(lists)),
             SubmitReply::NoWorker => Err(LocalReason::NoWorker),
             SubmitReply::Busy { wait_seconds } => Err(LocalReason::QueueTooLong(wait_seconds)),
             SubmitReply::OverQuota(limit) => Err(LocalReason::OverQuota(limit)),
@@ -297,7 +332,7 @@ impl Wait<'_> {
             Err(LocalReason::NoWorker) if self.started => Err(LocalReason::WorkerLost),
             Err(LocalReason::NoWorker) => Err(LocalReason::NoWorker),
             // Anything else may pass: the worker answers without the scheduler's help.
-            Ok(Told::Queued { .. }) | Err(_) => Ok(Found::Nothing),
+            Ok(Told::Queued { .. } | Told::Offered(_)) | Err(_) => Ok(Found::Nothing),
         }
     }
 
@@ -343,6 +378,7 @@ fn read(result: JobResult, key: &ActionKey) -> Result<Answer, LocalReason> {
         job: result.job,
         origin: Origin::Ran,
         times: result.times,
+        reads: result.reads.map(|reads| reads.paths),
     })
 }
 

@@ -7,6 +7,10 @@ use serde::{Deserialize, Serialize};
 
 use super::{include_test, line_marks};
 
+/// Names what [`scan_facts`] finds and what is concluded from it: facts and lists of inputs of
+/// another version are not used. To be raised with every change of either.
+pub const FACTS_VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "-1");
+
 /// What a file says, remembered by its digest.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileFacts {

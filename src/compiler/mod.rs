@@ -36,7 +36,7 @@ pub mod version;
 mod tests;
 
 pub use environment::remote_environment;
-pub use facts::{FileFacts, IncludeTest, scan_facts};
+pub use facts::{FACTS_VERSION, FileFacts, IncludeTest, scan_facts};
 pub use family::family_of_name;
 pub use language::Language;
 pub use plan::{Invocation, Plan, Verdict, plan};

@@ -4,11 +4,12 @@
 use std::io;
 
 use super::flags::{Effect, Table};
-use super::fold::{self, Seen};
+use super::fold::{self, DependencyFlag, Seen};
 use super::language::{Kind, Language};
 use super::outputs;
 use super::scan::{Word, scan};
 use super::{nested, response};
+use crate::job::reads::Way;
 use crate::job::{Family, LocalReason, WantedOutput};
 
 /// A command as it was typed.
@@ -55,6 +56,8 @@ pub struct Plan {
     pub input_files: Vec<String>,
     /// Directories that flags name; they must exist remotely if they do here, even when empty.
     pub directories: Vec<String>,
+    /// Where the compiler can say what it reads, if that changes nothing of what it writes.
+    pub reads: Option<Way>,
     /// The command itself defines both `__DATE__` and `__TIME__`, so the clock does not matter.
     pub fixed_time: bool,
 }
@@ -101,13 +104,14 @@ fn decide(invocation: &Invocation<'_>) -> Result<Option<Plan>, LocalReason> {
     let Some(step) = seen.step else { return Ok(None) };
     let (source, language) = the_source(&seen, invocation.family)?;
     let outputs = outputs::wanted(&seen, step, source, language)?;
+    let preprocessed = language.includes(invocation.family);
+    let reads = if preprocessed { way(&seen, invocation, &outputs) } else { None };
     Ok(Some(Plan {
         source: source.to_owned(),
         language,
         outputs,
-        dependency: language
-            .includes(invocation.family)
-            .then(|| dependency_pass(&words, invocation.family, language)),
+        reads,
+        dependency: preprocessed.then(|| dependency_pass(&words, invocation.family, language)),
         fixed_time: fixes_time(&seen),
         arguments: invocation.arguments.to_vec(),
         input_files: seen.input_files,
@@ -153,6 +157,24 @@ fn fixes_time(seen: &Seen<'_>) -> bool {
     ["__DATE__=", "__TIME__="]
         .iter()
         .all(|name| seen.defines.iter().any(|definition| definition.starts_with(name)))
+}
+
+/// Where the compiler can say what it reads. A rule without system headers says too little, and
+/// keeps clang from saying more elsewhere.
+fn way(seen: &Seen<'_>, invocation: &Invocation<'_>, outputs: &[WantedOutput]) -> Option<Way> {
+    if seen.dependencies == DependencyFlag::Absent {
+        return Some(match invocation.family {
+            Family::Gcc => Way::MakeRule,
+            Family::Clang => Way::HeaderList,
+        });
+    }
+    let is_partial =
+        |argument: &String| argument.contains("-MMD") || argument == "--write-user-dependencies";
+    if invocation.arguments.iter().any(is_partial) || seen.dependency_file == Some("/dev/null") {
+        return None;
+    }
+    // The rule comes right after the main output.
+    outputs.get(1).map(|rule| Way::Output(rule.path.clone()))
 }
 
 /// The same command as a dependency pass: nothing is written and nothing is compiled.

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{Digest, Pool, bounded};
 
 /// Version of the key's definition; raised whenever equal keys could mean different bytes.
-const KEY_VERSION: u32 = 1;
+const KEY_VERSION: u32 = 2;
 /// Most arguments of one command.
 const ARGUMENTS_MAX: usize = 65_536;
 /// Most variables that travel; ours are about twenty.
@@ -58,11 +58,17 @@ pub struct Action {
 
 impl Action {
     /// Key under which the result is known: covers every field.
+    pub fn key(&self) -> ActionKey {
+        ActionKey::of(&self.command_key(), &self.inputs)
+    }
+
+    /// Names everything but the inputs.
     #[expect(clippy::missing_panics_doc, reason = "encoding plain data into memory cannot fail")]
     #[expect(clippy::expect_used, reason = "encoding plain data into memory cannot fail")]
-    pub fn key(&self) -> ActionKey {
-        let bytes = rmp_serde::to_vec(&(KEY_VERSION, self)).expect("an action is plain data");
-        ActionKey(Digest::of(&bytes))
+    pub fn command_key(&self) -> Digest {
+        let Self { pool, toolchain, command, inputs: _, outputs } = self;
+        let fields = ("command", KEY_VERSION, pool, toolchain, command, outputs);
+        Digest::of(&rmp_serde::to_vec(&fields).expect("an action is plain data"))
     }
 }
 
@@ -71,6 +77,13 @@ impl Action {
 pub struct ActionKey(Digest);
 
 impl ActionKey {
+    /// Key of the action with this [`Action::command_key`] over the tree `inputs`. Who knows both
+    /// proves with them which command an action's key stands for.
+    pub fn of(command: &Digest, inputs: &Digest) -> Self {
+        let parts = [&KEY_VERSION.to_be_bytes()[..], command.as_bytes(), inputs.as_bytes()];
+        Self(Digest::of(&parts.concat()))
+    }
+
     /// The digest itself.
     pub const fn digest(&self) -> &Digest {
         &self.0
@@ -134,5 +147,12 @@ mod tests {
             assert_ne!(base.key(), other.key());
         }
         assert_eq!(base.key(), action().key());
+    }
+
+    #[test]
+    fn the_command_is_everything_but_the_inputs() {
+        let (base, other) = (action(), action().over(Digest::of(b"j")));
+        assert_eq!(base.command_key(), other.command_key());
+        assert_eq!(other.key(), ActionKey::of(&base.command_key(), &Digest::of(b"j")));
     }
 }

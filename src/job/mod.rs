@@ -4,7 +4,7 @@
 //! digests, ids have their alphabet), and equal actions have equal keys on every machine.
 //!
 //! Reading order: [`digest`], [`id`], [`lane`], [`tree`], [`action`], [`outcome`], [`reason`], [`toolchain`],
-//! [`principal`], [`denial`], [`wire`],
+//! [`principal`], [`denial`], [`reads`], [`wire`],
 //! [`audit`], [`bounded`].
 
 pub mod action;
@@ -16,6 +16,7 @@ pub mod id;
 pub mod lane;
 pub mod outcome;
 pub mod principal;
+pub mod reads;
 pub mod reason;
 pub mod toolchain;
 pub mod tree;

@@ -3,7 +3,8 @@
 //! Inputs and toolchains are trees. A file is named by its digest, so a tree is small and can
 //! travel inside a message while the bytes stay in the blob store.
 
-use std::collections::BTreeMap;
+use std::borrow::Borrow;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -16,6 +17,8 @@ pub const PATH_BYTES_MAX: usize = 3_800;
 pub const TREE_ENTRIES_MAX: usize = 200_000;
 /// Largest encoded tree, in bytes: [`TREE_ENTRIES_MAX`] paths of usual length.
 pub const TREE_BYTES_MAX: usize = 64 << 20;
+/// Most links on the way to a file, as in the kernel.
+const LINKS_MAX: usize = 40;
 /// Longest target of a link, in bytes: Linux' `PATH_MAX` less the zero byte.
 const TARGET_BYTES_MAX: usize = 4_095;
 
@@ -72,6 +75,12 @@ impl TreePath {
         self.0
             .strip_prefix(folder.as_str())
             .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    }
+}
+
+impl Borrow<str> for TreePath {
+    fn borrow(&self) -> &str {
+        &self.0
     }
 }
 
@@ -159,6 +168,50 @@ impl Tree {
         self.entries.iter()
     }
 
+    /// The tree without the files that are not in `kept`: links and listed directories stay, so
+    /// that every path that leads to a kept file still does.
+    #[must_use]
+    pub fn restricted(&self, kept: &BTreeSet<TreePath>) -> Self {
+        let stays = |(path, node): &(&TreePath, &Node)| match node {
+            Node::File { .. } => kept.contains(*path),
+            Node::Symlink { .. } | Node::Directory => true,
+        };
+        let entries = self.entries.iter().filter(stays);
+        Self { entries: entries.map(|(path, node)| (path.clone(), node.clone())).collect() }
+    }
+
+    /// The listed file that `path`, absolute and otherwise as somebody wrote it, leads to.
+    pub fn resolve_file(&self, path: &str) -> Option<&TreePath> {
+        let mut at = String::with_capacity(path.len());
+        let mut pending: Vec<&str> = path.strip_prefix('/')?.rsplit('/').collect();
+        let mut links = 0;
+        while let Some(part) = pending.pop() {
+            match part {
+                "" | "." => continue,
+                ".." => {
+                    at.truncate(at.rfind('/').unwrap_or(0));
+                    continue;
+                }
+                name => at.extend(["/", name]),
+            }
+            match self.entries.get_key_value(at.as_str()) {
+                Some((file, Node::File { .. })) if pending.is_empty() => return Some(file),
+                Some((_, Node::File { .. })) => return None,
+                Some((_, Node::Symlink { target })) => {
+                    links += 1;
+                    if links > LINKS_MAX {
+                        return None;
+                    }
+                    let parent = at.rfind('/').filter(|_| !target.starts_with('/'));
+                    at.truncate(parent.unwrap_or(0));
+                    pending.extend(target.rsplit('/'));
+                }
+                Some((_, Node::Directory)) | None => {}
+            }
+        }
+        None
+    }
+
     /// Number of entries.
     pub fn len(&self) -> usize {
         self.entries.len()
@@ -229,7 +282,10 @@ impl Tree {
     /// would take a time that grows with the square of the paths' depth.
     fn holds_more_than(&self, path: &TreePath) -> bool {
         let first = TreePath(format!("{path}/"));
-        self.entries.range(&first..).next().is_some_and(|(next, _)| next.is_within(path))
+        self.entries
+            .range::<TreePath, _>(&first..)
+            .next()
+            .is_some_and(|(next, _)| next.is_within(path))
     }
 }
 
@@ -281,6 +337,31 @@ mod tests {
         tree.insert(path("/a"), Node::Symlink { target: "/etc".into() });
         tree.insert(path("/a/passwd"), file(b"x"));
         assert!(matches!(Tree::decode(&tree.encode()), Err(InvalidTree::NotADirectory(_))));
+    }
+
+    #[test]
+    fn a_restricted_tree_leads_to_what_is_kept() {
+        let mut tree = Tree::default();
+        for name in ["/p/a.h", "/p/b.h", "/q/c.h"] {
+            tree.insert(path(name), file(name.as_bytes()));
+        }
+        tree.insert(path("/l"), Node::Symlink { target: "p/../q".into() });
+        tree.insert(path("/q/loop"), Node::Symlink { target: "loop".into() });
+        tree.insert(path("/empty"), Node::Directory);
+        for (spelled, wanted) in [
+            ("/l/./c.h", Some("/q/c.h")),
+            ("/l/../p//a.h", Some("/p/a.h")),
+            ("/empty/../l/c.h", Some("/q/c.h")),
+            ("/p", None),
+            ("/p/a.h/x", None),
+            ("/q/loop/x", None),
+            ("p/a.h", None),
+        ] {
+            assert_eq!(tree.resolve_file(spelled).map(TreePath::as_str), wanted, "{spelled}");
+        }
+        let restricted = tree.restricted(&BTreeSet::from([path("/q/c.h"), path("/x")]));
+        let left: Vec<&str> = restricted.iter().map(|(path, _)| path.as_str()).collect();
+        assert_eq!(left, ["/empty", "/l", "/q/c.h", "/q/loop"]);
     }
 
     #[test]

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::reads::{PathList, ReadLists, Reads, ReadsAsked};
 use super::{
     Action, ActionKey, ClientId, Digest, JobId, Outcome, Pool, Proof, Space, StepTimes, Tenant,
     WorkerId, bounded,
@@ -100,6 +101,13 @@ pub struct Submit {
     pub interactive: bool,
     /// Whether a recorded result may answer and the new one may be recorded.
     pub cache: CacheUse,
+    /// How the worker shall find out what the compile reads, if the client wants to know.
+    #[serde(default)]
+    pub reads: Option<ReadsAsked>,
+    /// Its inputs may be more than the compile reads: if the result is not known under them, but
+    /// something of what compiles of this command read, it rather hears that first.
+    #[serde(default)]
+    pub offers: bool,
 }
 
 /// What the action cache may do for a request.
@@ -129,6 +137,9 @@ pub enum SubmitReply {
     },
     /// The result is known.
     Cached(Box<ActionRecord>),
+    /// It is not queued: what compiles of this command were seen to read. The client looks whether
+    /// its own files are the same, and asks again either way.
+    Offered(ReadLists),
     /// No live worker serves the pool.
     NoWorker,
     /// The expected wait, in seconds, is not worth it.
@@ -273,6 +284,9 @@ pub struct JobResult {
     pub times: StepTimes,
     /// Whether the scheduler may record it.
     pub cache: CacheUse,
+    /// What the compile read, if it was asked and told.
+    #[serde(default)]
+    pub reads: Option<Reads>,
 }
 
 /// What came of a job.
@@ -331,6 +345,9 @@ pub struct ActionRecord {
     /// Milliseconds the compiler took, for statistics.
     #[serde(deserialize_with = "bounded::milliseconds")]
     pub run_ms: f64,
+    /// What the compile read, if it is known.
+    #[serde(default)]
+    pub reads: Option<PathList>,
 }
 
 /// What a worker says of itself, in the registry.
@@ -405,6 +422,7 @@ pub struct AuditCounts {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::job::{Content, Exit};
 
     #[test]
     fn a_strange_version_is_named() {
@@ -413,6 +431,30 @@ mod tests {
         bytes[0] = 9;
         assert!(matches!(decode::<Progress>(&bytes), Err(WireError::Version(9))));
         assert!(matches!(decode::<Progress>(&[]), Err(WireError::Empty)));
+    }
+
+    #[test]
+    fn messages_from_before_reads_were_told_are_read() {
+        /// A record as release 0.1.0 wrote it.
+        #[derive(Serialize)]
+        struct Old {
+            outcome: Outcome,
+            worker: WorkerId,
+            recorded_unix_ms: u64,
+            run_ms: f64,
+        }
+        let stream = || Content::Blob { digest: Digest::of(b""), size: 0 };
+        let outcome = Outcome {
+            exit: Exit::Code(0),
+            stdout: stream(),
+            stderr: stream(),
+            outputs: Vec::new(),
+            unexpected: Vec::new(),
+        };
+        let worker: WorkerId = "w1".parse().unwrap();
+        let old = Old { outcome: outcome.clone(), worker, recorded_unix_ms: 1, run_ms: 2.0 };
+        let record = decode::<ActionRecord>(&encode(&old)).unwrap();
+        assert_eq!((record.outcome, record.reads), (outcome, None));
     }
 
     #[test]

@@ -7,8 +7,8 @@
 //! alone, and everything is declared again after a reconnect.
 //!
 //! Reading order: [`connect`], [`tls`], [`subjects`], [`permissions`], [`server_config`],
-//! [`streams`], [`submit`], [`serve`], [`pull`], [`holdings`], [`reports`], [`records`], [`withdraw`],
-//! [`audits`], [`blobs`],
+//! [`streams`], [`submit`], [`serve`], [`pull`], [`holdings`], [`reports`], [`records`] and
+//! [`read_lists`], [`withdraw`], [`audits`], [`blobs`],
 //! [`callout`], [`denied`], [`system`].
 
 pub mod audits;
@@ -19,6 +19,7 @@ pub mod denied;
 pub mod holdings;
 pub mod permissions;
 pub mod pull;
+mod read_lists;
 pub mod records;
 pub mod reports;
 pub mod serve;

@@ -50,10 +50,35 @@ impl Desk {
         job: JobId,
         record: &ActionRecord,
     ) -> Result<Written, QueueError> {
+        self.publish_record(space, action, job.to_string(), record).await
+    }
+
+    /// As [`Desk::write_record`], for the precise action of the same job, which is another one.
+    ///
+    /// # Errors
+    /// As [`Desk::write_record`].
+    pub async fn write_precise_record(
+        &self,
+        space: &Space,
+        action: &ActionKey,
+        job: JobId,
+        record: &ActionRecord,
+    ) -> Result<Written, QueueError> {
+        // The server knows messages by their id, whatever their subject.
+        self.publish_record(space, action, format!("{job}-precise"), record).await
+    }
+
+    async fn publish_record(
+        &self,
+        space: &Space,
+        action: &ActionKey,
+        id: String,
+        record: &ActionRecord,
+    ) -> Result<Written, QueueError> {
         let key = subjects::action_record(space, action);
         let mut headers = HeaderMap::new();
         headers.insert(withdraw::HEADER_WORKER, record.worker.as_str());
-        headers.insert(MESSAGE_ID, job.to_string());
+        headers.insert(MESSAGE_ID, id);
         let payload = wire::encode(record);
         let context = streams::context(self.connection());
         let sent = context.publish_with_headers(key.clone(), headers, payload).await;

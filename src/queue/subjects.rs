@@ -291,6 +291,11 @@ pub fn action_record(space: &Space, action: &ActionKey) -> String {
     format!("$KV.{ACTIONS}.{space}.{}", action.digest())
 }
 
+/// Subject of what compiles of a command were seen to read, beside the records of its space.
+pub fn read_lists(space: &Space, command: &Digest) -> String {
+    format!("$KV.{ACTIONS}.{space}.reads.{command}")
+}
+
 /// Which spaces a right or a share is for.
 #[derive(Clone, Copy, Debug)]
 pub enum Spaces<'a> {

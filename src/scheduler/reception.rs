@@ -15,11 +15,12 @@ use super::quota::Quotas;
 use super::registry::Registry;
 use super::settings::{Rate, Settings};
 use super::spaces::Spaces;
+use crate::job::reads::ReadLists;
 use crate::job::wire::{
     self, CacheUse, CallOff, FarmStatus, Findings, HelloReply, JobMessage, JobResult, Submit,
     SubmitReply, WrongBlob,
 };
-use crate::job::{JobId, Principal, Proof, Tenant};
+use crate::job::{JobId, Principal, Proof, Space, Tenant};
 use crate::queue::audits::Audits;
 use crate::queue::serve::{Desk, Request};
 use crate::queue::streams::DEADLINE_MAX;
@@ -263,7 +264,11 @@ async fn admit(office: &Office, from: &Principal, submit: Submit) -> SubmitReply
     if submit.cache == CacheUse::ReadWrite {
         match office.desk.record(space, &action).await {
             Ok(Some(record)) => return SubmitReply::Cached(Box::new(record)),
-            Ok(None) => {}
+            Ok(None) => {
+                if let Some(lists) = offer(office, space, &submit).await {
+                    return SubmitReply::Offered(lists);
+                }
+            }
             // The cache is a convenience: without it the job simply runs.
             Err(error) => tracing::warn!(%action, %error, "action cache was not read"),
         }
@@ -308,6 +313,20 @@ async fn admit(office: &Office, from: &Principal, submit: Submit) -> SubmitReply
         Err(error) => {
             tracing::error!(%client, %error, "job was not queued");
             SubmitReply::Refused(format!("the queue does not take it: {error}"))
+        }
+    }
+}
+
+/// What compiles of the same command read, if the client wants to hear it and something is known.
+async fn offer(office: &Office, space: &Space, submit: &Submit) -> Option<ReadLists> {
+    if !submit.offers {
+        return None;
+    }
+    match office.desk.read_lists(space, &submit.action.command_key()).await {
+        Ok(lists) => (!lists.0.is_empty()).then_some(lists),
+        Err(error) => {
+            tracing::warn!(job = %submit.job, %error, "what the command reads was not asked");
+            None
         }
     }
 }

@@ -4,8 +4,10 @@
 use std::time::Instant;
 
 use crate::job::outcome::{Content, Outcome};
+use crate::job::reads::Reads;
 use crate::job::wire::{self, ActionRecord, BlobClass, CacheUse, JobEnd, JobResult};
-use crate::job::{Exit, WorkerId};
+use crate::job::{ActionKey, Exit, WorkerId};
+use crate::queue::QueueError;
 use crate::queue::records::Written;
 use crate::queue::serve::{Inbox, Letter};
 use crate::queue::server_config::SCHEDULER_USER;
@@ -50,10 +52,14 @@ async fn read(office: &Office, blobs: &Blobs, letter: &Letter) {
                 worker: worker.clone(),
                 recorded_unix_ms: unix_ms(),
                 run_ms: result.times.run_ms,
+                reads: result.reads.as_ref().map(|reads| reads.paths.clone()),
             };
             let (space, action) = (&result.space, &result.action);
             match office.desk.write_record(space, action, result.job, &record).await {
-                Ok(Written::First) => audit::begin(office, &worker, &result, outcome).await,
+                Ok(Written::First) => {
+                    record_precisely(office, &result, &record).await;
+                    audit::begin(office, &worker, &result, outcome).await;
+                }
                 // A job may run twice. What was recorded first is what audits compare.
                 Ok(Written::Before) => {
                     tracing::info!(job = %result.job, %worker, "second answer not recorded");
@@ -62,6 +68,40 @@ async fn read(office: &Office, blobs: &Blobs, letter: &Letter) {
             }
         }
     }
+}
+
+/// Records a result under the precise action too, and what it read under its command.
+///
+/// The worker is believed about what it read as it is believed about what it wrote. It cannot speak
+/// of another command than that of the job which it was given.
+async fn record_precisely(office: &Office, result: &JobResult, record: &ActionRecord) {
+    let Some(reads) = &result.reads else { return };
+    let (whole, precise) = reads.keys();
+    if whole != result.action {
+        tracing::warn!(job = %result.job, worker = %record.worker, "it read for another command");
+        return;
+    }
+    if let Err(error) = write_reads(office, result, reads, precise, record).await {
+        tracing::warn!(job = %result.job, %error, "what it read is not recorded");
+    }
+}
+
+async fn write_reads(
+    office: &Office,
+    result: &JobResult,
+    reads: &Reads,
+    precise: ActionKey,
+    record: &ActionRecord,
+) -> Result<(), QueueError> {
+    let (desk, space) = (&office.desk, &result.space);
+    if precise != result.action {
+        desk.write_precise_record(space, &precise, result.job, record).await?;
+    }
+    let mut lists = desk.read_lists(space, &reads.command).await?;
+    if lists.renew(&reads.paths) {
+        desk.write_read_lists(space, &reads.command, &record.worker, &lists).await?;
+    }
+    Ok(())
 }
 
 enum Verdict {

@@ -35,6 +35,7 @@ async fn bury(office: &Office, advisory: &[u8]) -> Result<(), QueueError> {
         end: JobEnd::Undone(Trouble::Sandbox("no worker could finish it".into())),
         times: StepTimes::default(),
         cache: CacheUse::Off,
+        reads: None,
     };
     office.desk.publish_result(&client, &result).await
 }

@@ -8,7 +8,8 @@
 //! What the caller can do after a failure is the name of the error.
 //!
 //! Reading order: [`error`], [`compressed`], [`content`], [`blobs`], [`backend`], [`disk`],
-//! [`stamps`] (files hashed once), [`walk`] (trees made of files).
+//! [`stamps`] (files hashed once; `kept_stamps`: and not again after a restart), [`walk`] (trees made
+//! of files), [`sealed`].
 
 pub mod backend;
 pub mod blobs;
@@ -16,6 +17,8 @@ pub mod compressed;
 pub mod content;
 pub mod disk;
 pub mod error;
+mod kept_stamps;
+pub mod sealed;
 pub mod stamps;
 pub mod walk;
 
@@ -24,6 +27,7 @@ pub use blobs::{Blobs, Limits};
 pub use compressed::Compressed;
 pub use disk::{DiskCache, DiskError, Kind};
 pub use error::StoreError;
+pub use kept_stamps::{Occasion, StampsFile};
 
 /// Largest blob that is stored or believed, in uncompressed bytes: several times the largest
 /// file of a toolchain (`libLLVM`, about 150 MB), and what one machine can hold in memory.

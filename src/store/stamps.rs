@@ -12,6 +12,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use crate::job::Digest;
@@ -28,7 +29,7 @@ const READ_TRIES: usize = 3;
 const CHUNK_BYTES: usize = 1 << 18;
 
 /// What the file system says about a file without reading it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Stamp {
     /// Device number.
     pub dev: u64,
@@ -63,13 +64,13 @@ impl Stamp {
 }
 
 /// Nanoseconds since 1970.
-pub(super) fn now_ns() -> i64 {
+pub fn now_ns() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
 }
 
 /// A file's content in short.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Known<T> {
     /// Digest of the content.
     pub digest: Digest,
@@ -94,6 +95,17 @@ struct Inner<T> {
     scan: fn(&[u8]) -> T,
     generation_max: usize,
     memory: Mutex<Generations<T>>,
+    /// What was known before the last restart, until somebody asks for the first file.
+    earlier: Mutex<Option<Earlier<T>>>,
+}
+
+/// Brings what was known before the last restart.
+pub(super) struct Earlier<T>(pub(super) Box<dyn FnOnce() -> Vec<Known<T>> + Send>);
+
+impl<T> std::fmt::Debug for Earlier<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Earlier")
+    }
 }
 
 /// Two generations: when the young one is full the old one is forgotten and they change places.
@@ -101,16 +113,55 @@ struct Inner<T> {
 struct Generations<T> {
     young: HashMap<Stamp, Known<T>>,
     old: HashMap<Stamp, Known<T>>,
+    /// Files that were read since somebody last took down what is known.
+    fresh: usize,
 }
 
 impl<T: Clone> FileIndex<T> {
     /// An empty index of at most `entries_max` files; `scan` sees every content read, once.
     pub fn new(entries_max: usize, scan: fn(&[u8]) -> T) -> Self {
+        let memory = Generations { young: HashMap::new(), old: HashMap::new(), fresh: 0 };
         Self(Arc::new(Inner {
             scan,
             generation_max: (entries_max / 2).max(1),
-            memory: Mutex::new(Generations { young: HashMap::new(), old: HashMap::new() }),
+            memory: Mutex::new(memory),
+            earlier: Mutex::new(None),
         }))
+    }
+
+    /// Takes what was known before into memory, if that was not done yet.
+    pub(super) fn load(&self) {
+        // Held meanwhile: who asks for a file at the same time shall not read it in vain.
+        let mut earlier = self.0.earlier.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(Earlier(bring)) = earlier.take() {
+            let known = bring();
+            let mut memory = self.lock();
+            for known in known {
+                memory.insert(known, self.0.generation_max);
+            }
+        }
+    }
+
+    pub(super) fn load_later(&self, earlier: Earlier<T>) {
+        *self.0.earlier.lock().unwrap_or_else(PoisonError::into_inner) = Some(earlier);
+    }
+
+    /// How many files are known, and how many were read since the last [`FileIndex::take_down`].
+    pub(super) fn counts(&self) -> (usize, usize) {
+        let memory = self.lock();
+        (memory.young.len() + memory.old.len(), memory.fresh)
+    }
+
+    /// At most `most` of the files that are known; those used last come last.
+    pub(super) fn take_down(&self, most: usize) -> Vec<Known<T>> {
+        let mut memory = self.lock();
+        memory.fresh = 0;
+        let skip = (memory.young.len() + memory.old.len()).saturating_sub(most);
+        memory.old.values().chain(memory.young.values()).skip(skip).cloned().collect()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Generations<T>> {
+        self.0.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What is in the regular file at `path`; links are followed.
@@ -126,7 +177,12 @@ impl<T: Clone> FileIndex<T> {
     /// # Errors
     /// As [`FileIndex::digest`].
     pub fn digest_at(&self, path: &Path, metadata: &Metadata) -> io::Result<Known<T>> {
-        if let Some(known) = self.recall(&Stamp::of(metadata)) {
+        let stamp = Stamp::of(metadata);
+        if let Some(known) = self.recall(&stamp) {
+            return Ok(known);
+        }
+        self.load();
+        if let Some(known) = self.recall(&stamp) {
             return Ok(known);
         }
         for _ in 0..READ_TRIES {
@@ -141,7 +197,7 @@ impl<T: Clone> FileIndex<T> {
     }
 
     fn recall(&self, stamp: &Stamp) -> Option<Known<T>> {
-        let mut memory = self.0.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut memory = self.lock();
         if let Some(known) = memory.young.get(stamp) {
             return Some(known.clone());
         }
@@ -151,7 +207,8 @@ impl<T: Clone> FileIndex<T> {
     }
 
     fn remember(&self, known: Known<T>) {
-        let mut memory = self.0.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut memory = self.lock();
+        memory.fresh += 1;
         memory.insert(known, self.0.generation_max);
     }
 

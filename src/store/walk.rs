@@ -7,6 +7,8 @@ use std::fs::Metadata;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
+
 use super::stamps::{FileIndex, Known, Stamp, now_ns};
 use crate::job::tree::InvalidTree;
 use crate::job::{Digest, Node, Tree, TreePath};
@@ -55,7 +57,7 @@ pub enum Added<T> {
 }
 
 /// One fact about the file system that a tree relies on.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Seen {
     /// Where.
     pub path: PathBuf,
@@ -263,26 +265,60 @@ pub fn changed(seen: &[Seen]) -> Option<&Path> {
     seen.iter().find(|seen| !still_holds(seen)).map(|seen| seen.path.as_path())
 }
 
+/// What became of facts that are checked again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Again {
+    /// All are as they were.
+    Same,
+    /// All hold, some of them by other stamps than before.
+    Renewed,
+    /// The first path that is not as it was.
+    Changed(PathBuf),
+}
+
 /// As [`changed`], for facts that are checked again and again: what was too young to be proved
-/// by its stamp is read until the stamp has aged, and then no more.
-pub fn changed_again(seen: &mut [Seen]) -> Option<PathBuf> {
+/// by its stamp is read until the stamp has aged, and then no more. Where another stamp is found,
+/// `same` says what is seen there now if that is as good.
+pub fn changed_again(
+    seen: &mut [Seen],
+    mut same: impl FnMut(&Path, &Metadata) -> Option<Seen>,
+) -> Again {
     let now = now_ns();
+    let mut again = Again::Same;
     for seen in seen {
-        if !still_holds(seen) {
-            return Some(seen.path.clone());
+        let found = std::fs::symlink_metadata(&seen.path).ok();
+        if found.as_ref().map(Stamp::of) == seen.stamp {
+            if seen.recheck.is_none() {
+                continue;
+            }
+            if !has_content(seen, found.as_ref()) {
+                return Again::Changed(seen.path.clone());
+            }
+            if seen.stamp.is_some_and(|stamp| stamp.is_settled(now)) {
+                seen.recheck = None;
+                again = Again::Renewed;
+            }
+            continue;
         }
-        seen.recheck = seen.recheck.filter(|_| !seen.stamp.is_some_and(|s| s.is_settled(now)));
+        let newer = found.filter(|_| seen.stamp.is_some());
+        match newer.and_then(|found| same(&seen.path, &found)) {
+            Some(now) => *seen = now,
+            None => return Again::Changed(seen.path.clone()),
+        }
+        again = Again::Renewed;
     }
-    None
+    again
 }
 
 fn still_holds(seen: &Seen) -> bool {
     let found = std::fs::symlink_metadata(&seen.path).ok();
-    if found.as_ref().map(Stamp::of) != seen.stamp {
-        return false;
-    }
+    found.as_ref().map(Stamp::of) == seen.stamp && has_content(seen, found.as_ref())
+}
+
+/// Whether what was too young to be proved by its stamp has its content.
+fn has_content(seen: &Seen, found: Option<&Metadata>) -> bool {
     let Some(digest) = seen.recheck else { return true };
-    let content = if found.is_some_and(|found| found.is_symlink()) {
+    let content = if found.is_some_and(Metadata::is_symlink) {
         std::fs::read_link(&seen.path).map(|target| target.into_os_string().into_encoded_bytes())
     } else {
         std::fs::read(&seen.path)
@@ -418,10 +454,12 @@ mod tests {
             assert_eq!(changed(&built.seen), None);
             let mut aging = built.seen.clone();
             while aging.iter().any(|seen| seen.recheck.is_some()) {
-                assert_eq!(changed_again(&mut aging), None);
+                assert!(!matches!(changed_again(&mut aging, |_, _| None), Again::Changed(_)));
             }
+            assert_eq!(changed_again(&mut aging, |_, _| None), Again::Same);
             change(&folder);
-            assert!(changed_again(&mut aging).is_some(), "change {number}");
+            let again = changed_again(&mut aging, |_, _| None);
+            assert!(matches!(again, Again::Changed(_)), "change {number}");
             assert!(changed(&built.seen).is_some(), "change {number}");
         }
     }

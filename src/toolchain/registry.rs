@@ -43,7 +43,7 @@ impl<T: Clone + Send + 'static> Toolchains<T> {
         let slot = self.slot(compiler);
         let mut state = slot.lock().await;
         if let Some(State::Packed { packed, seen }) = &mut *state
-            && walk::changed_again(seen).is_none()
+            && !matches!(walk::changed_again(seen, |_, _| None), walk::Again::Changed(_))
         {
             return Ok(Arc::clone(packed));
         }

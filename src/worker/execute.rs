@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+use crate::job::reads::Reads;
 use crate::job::wire::{BlobClass, JobEnd, JobMessage, Submit, Trouble};
 use crate::job::{Outcome, StepTimes, Tree};
 use crate::store::{Blobs, DiskCache};
@@ -12,10 +13,22 @@ use super::fetch::{Patience, Source, Word, decode_inline};
 use super::folder::{Builds, Caches};
 use super::outputs;
 use super::prepare::{Request, Runner, blocking};
+use super::reads;
 use super::sandbox::Sandbox;
 use super::settings::Settings;
 use super::toolchains::Toolchains;
 use super::{WorkerError, check};
+
+/// What came of a job.
+#[derive(Debug)]
+pub struct Executed {
+    /// Its end.
+    pub end: JobEnd,
+    /// What the compile read, if the client asked and the compiler told.
+    pub reads: Option<Reads>,
+    /// How long each step took.
+    pub times: StepTimes,
+}
 
 /// Runs jobs; cheap to clone.
 #[derive(Clone, Debug)]
@@ -65,15 +78,15 @@ impl Executor {
         job: &JobMessage,
         slot: SlotPermit,
         says: impl Fn(Word) + Send + Sync,
-    ) -> (JobEnd, StepTimes) {
+    ) -> Executed {
         let mut times =
             StepTimes { queue_ms: ms_since(job.published_unix_ms), ..StepTimes::default() };
         let mut patience = Patience::new(&says, self.settings.upload_wait());
-        let end = match self.steps(job, slot, &mut patience, &mut times).await {
-            Ok(outcome) => JobEnd::Done(outcome),
-            Err(trouble) => JobEnd::Undone(trouble),
+        let (end, reads) = match self.steps(job, slot, &mut patience, &mut times).await {
+            Ok((outcome, reads)) => (JobEnd::Done(outcome), reads),
+            Err(trouble) => (JobEnd::Undone(trouble), None),
         };
-        (end, times)
+        Executed { end, reads, times }
     }
 
     async fn steps(
@@ -82,7 +95,7 @@ impl Executor {
         slot: SlotPermit,
         patience: &mut Patience<'_>,
         times: &mut StepTimes,
-    ) -> Result<Outcome, Trouble> {
+    ) -> Result<(Outcome, Option<Reads>), Trouble> {
         let JobMessage { submit, space, .. } = job;
         let (action, runner) = (&submit.action, &self.runner.of(space)?);
         let limit = self.settings.output_bytes_max;
@@ -100,6 +113,7 @@ impl Executor {
 
         // 3. Both trees at the client's own paths, in a folder that removes itself.
         let start = Instant::now();
+        let trees = [inputs.clone(), toolchain.clone()];
         let request = Request {
             job: submit.job,
             toolchain,
@@ -114,18 +128,26 @@ impl Executor {
 
         // 4. The client's own command.
         let start = Instant::now();
-        let finished = runner.run(&prepared, &action.command).await?;
+        let command = reads::asking(&action.command, submit.reads.as_ref());
+        let finished = runner.run(&prepared, &command).await?;
         drop(slot);
         times.run_ms = ms(start);
 
         // 5. What it left, in the store before anybody hears of it.
         let start = Instant::now();
-        let gathered = blocking(move || outputs::gather(&prepared, limit)).await?;
+        let (asked, action) = (submit.reads.clone(), action.clone());
+        let (gathered, reads) = blocking(move || {
+            let gathered = outputs::gather(&prepared, limit)?;
+            let trees = [&*trees[0], &*trees[1]];
+            let reads = reads::found(&prepared, &gathered, &action, asked.as_ref(), trees);
+            Ok((gathered, reads))
+        })
+        .await?;
         let blobs = &runner.source.blobs;
         let inline_bytes_max = self.settings.inline_bytes_max;
         let outcome = outputs::store(blobs, inline_bytes_max, finished, gathered).await?;
         times.store_ms = ms(start);
-        Ok(outcome)
+        Ok((outcome, reads))
     }
 
     /// The input tree, from the message or from the store.

@@ -6,8 +6,8 @@
 //! another one sees. The barriers are listed in [`sandbox`].
 //!
 //! Reading order: [`run`], [`execute`] (the story), [`check`], [`fetch`], [`toolchains`], [`proof`],
-//! [`paths`] and [`layout`] (pure), [`roots`], [`folder`], [`prepare`], [`sandbox`], [`outputs`], [`capacity`],
-//! [`rest`].
+//! [`paths`] and [`layout`] (pure), [`roots`], [`folder`], [`prepare`], [`sandbox`], [`outputs`], [`reads`],
+//! [`capacity`], [`rest`].
 
 pub mod capacity;
 mod check;
@@ -19,6 +19,7 @@ mod outputs;
 mod paths;
 mod prepare;
 mod proof;
+mod reads;
 mod rest;
 mod roots;
 pub mod run;
@@ -34,7 +35,7 @@ use std::path::{Path, PathBuf};
 use crate::store::DiskError;
 
 pub use capacity::{Capacity, SlotPermit};
-pub use execute::Executor;
+pub use execute::{Executed, Executor};
 pub use fetch::Word;
 pub use settings::{Load, Settings};
 

@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::rest::Rest;
-use super::{Capacity, Executor, Settings, SlotPermit, Word, WorkerError};
+use super::{Capacity, Executed, Executor, Settings, SlotPermit, Word, WorkerError};
 use crate::job::wire::{JobEnd, JobResult, Progress, Trouble, WorkerState, WrongBlob};
 use crate::job::{JobId, Pool, WorkerId};
 use crate::lifecycle::{Drained, Lifecycle};
@@ -275,7 +275,7 @@ async fn execute(shop: &Shop, held: &Held, slot: SlotPermit) -> JobResult {
     tokio::pin!(running);
     let mut clock = tokio::time::interval(streams::ACK_WAIT / 3);
     clock.tick().await;
-    let (end, times) = loop {
+    let Executed { end, reads, times } = loop {
         tokio::select! {
             done = &mut running => break done,
             Some(word) = said.recv() => match word {
@@ -300,6 +300,7 @@ async fn execute(shop: &Shop, held: &Held, slot: SlotPermit) -> JobResult {
         end,
         times,
         cache: job.submit.cache,
+        reads,
     }
 }
 

@@ -129,6 +129,7 @@ fn result(job: &Queued, text: &str) -> JobResult {
         times: StepTimes::default(),
         // The worker's own word; the client asked for less.
         cache: CacheUse::Refresh,
+        reads: None,
     }
 }
 
@@ -165,6 +166,8 @@ fn request(source: &str, within_ms: u64) -> Submit {
         deadline_unix_ms: unix_ms() + within_ms,
         interactive: false,
         cache: CacheUse::ReadWrite,
+        reads: None,
+        offers: false,
     }
 }
 

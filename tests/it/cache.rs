@@ -43,15 +43,6 @@ fn kept(cache: &Path) -> Vec<PathBuf> {
         .collect()
 }
 
-/// Page faults of all children that the daemon has had: none more, no child more.
-fn childrens_faults(farm: &Farm) -> String {
-    let [daemon] = farm.daemons().try_into().unwrap();
-    let stat = fs::read_to_string(format!("/proc/{}/stat", daemon.id)).unwrap();
-    // The fields after the name in parentheses begin with the state, the third of `proc(5)`.
-    let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
-    format!("minor {} major {}", fields[11 - 3], fields[13 - 3])
-}
-
 #[tokio::test]
 async fn a_rebuild_needs_neither_farm_nor_compiler() {
     let mut farm = farm_with_cache("1G").await;
@@ -60,9 +51,9 @@ async fn a_rebuild_needs_neither_farm_nor_compiler() {
     farm.kill("worker-1").await;
     farm.kill("scheduler").await;
     farm.kill("nats-server").await;
-    let before = childrens_faults(&farm);
+    let before = farm.childrens_faults();
     assert_eq!(project.same(&farm, &COMMANDS).await, 0);
-    assert_eq!(childrens_faults(&farm), before, "the daemon has started a process");
+    assert_eq!(farm.childrens_faults(), before, "the daemon has started a process");
     let stats = farm.stats().await;
     assert_eq!((stats.count("local_cache_hits"), stats.hits()), (3, 3));
     assert_eq!(stats.local(), [].into());
@@ -76,9 +67,9 @@ async fn a_clean_rebuild_of_many_files_starts_no_compiler() {
     let farm = farm_with_cache("1G").await;
     let project = Project::many(FILES);
     project.begin_build(&farm, 4).await.same().await;
-    let before = childrens_faults(&farm);
+    let before = farm.childrens_faults();
     project.begin_build(&farm, 4).await.same().await;
-    assert_eq!(childrens_faults(&farm), before, "the daemon has started a process");
+    assert_eq!(farm.childrens_faults(), before, "the daemon has started a process");
     let stats = farm.stats().await;
     assert_eq!((stats.remote(), stats.count("local_cache_hits")), (FILES, FILES));
     assert_eq!(stats.local(), [].into());

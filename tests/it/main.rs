@@ -17,6 +17,7 @@ mod identity;
 mod poison;
 mod projects;
 mod remembered;
+mod restart;
 mod revocation;
 mod rights;
 mod secrets;

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use data_encoding::BASE64URL_NOPAD;
 use jetcc::client::ipc::{self, CompileRequest, Diagnostics, Frame as _, OsText, Reply, Request};
+use jetcc::job::reads::{PathList, Reads, ReadsAsked, Way};
 use jetcc::job::toolchain::Reference;
 use jetcc::job::wire::{
     self, ActionRecord, BlobClass, CacheUse, CallOff, FarmStatus, Findings, HelloReply, HoldWord,
@@ -151,7 +152,13 @@ fn submit() -> Submit {
         deadline_unix_ms: 1_800_000_000_000,
         interactive: true,
         cache: CacheUse::ReadWrite,
+        reads: Some(ReadsAsked { way: Way::Output("a.d".into()), always: read() }),
+        offers: true,
     }
+}
+
+fn read() -> PathList {
+    PathList::new([path("/w/a.c"), path("/w/b.h")].into()).unwrap()
 }
 
 fn job_message() -> JobMessage {
@@ -191,6 +198,12 @@ fn result(end: JobEnd) -> JobResult {
         end,
         times: StepTimes { run_ms: 12.5, ..StepTimes::default() },
         cache: CacheUse::Refresh,
+        reads: Some(Reads {
+            command: action().command_key(),
+            whole: action().inputs,
+            precise: Digest::of(b"precise"),
+            paths: read(),
+        }),
     }
 }
 
@@ -200,6 +213,7 @@ fn record() -> ActionRecord {
         worker: id("w1"),
         recorded_unix_ms: 1_700_000_000_000,
         run_ms: 12.5,
+        reads: Some(read()),
     }
 }
 

@@ -127,6 +127,8 @@ async fn request(digest: Digest, size: u64) -> Submit {
         deadline_unix_ms: u64::try_from(deadline.as_millis()).unwrap(),
         interactive: false,
         cache: CacheUse::Off,
+        reads: None,
+        offers: false,
     }
 }
 

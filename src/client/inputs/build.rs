@@ -6,28 +6,25 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use super::lookout::{PRECOMPILED, lookout};
-use super::{Inputs, Listing, Reader, absolute};
+use super::{About, Extent, Inputs, Listing, Reader, absolute};
 use crate::client::memory::Lookout;
-use crate::client::upload::{Source, Sources};
 use crate::compiler::search::Search;
 use crate::compiler::{FileFacts, IncludeTest};
-use crate::job::wire::BlobClass;
+use crate::job::reads::PathList;
 use crate::job::{Digest, Family, LocalReason, Node, TreePath};
 use crate::store::stamps::FileIndex;
 use crate::store::walk::{Added, Built, TreeBuilder};
 
-/// Input trees up to this size, in bytes of zstd, travel inside the request.
-const INLINE_TREE_MAX: usize = 64 << 10;
-
 /// The tree of what `listing` names, and what to watch for.
 pub(super) fn build(
+    command: Digest,
     reader: &Reader,
     listing: &Listing,
     index: &FileIndex<FileFacts>,
 ) -> Result<(Inputs, Lookout), LocalReason> {
     let mut builder = TreeBuilder::new(index);
     let (mut tests, mut once) = (BTreeSet::new(), HashSet::new());
-    let mut main = None;
+    let (mut main, mut named) = (None, Vec::new());
     for file in listing.files.iter().chain(&reader.plan.input_files) {
         let path = absolute(&reader.directory, file);
         let added = builder.add(&path).map_err(|error| unreadable(&error))?;
@@ -45,30 +42,25 @@ pub(super) fn build(
         };
         judge(reader, listing, &path, facts)?;
         once.extend(facts.once.then_some(known.digest));
-        add_quoted(reader, facts, &mut builder)?;
+        named.extend(add_quoted(reader, facts, &mut builder)?);
         let folder = path.rsplit_once('/').map_or("/", |(folder, _)| folder);
         tests.extend(facts.has_include.iter().map(|test| (folder.to_owned(), test.clone())));
     }
     add_folders(reader, listing, &mut builder)?;
     for (folder, test) in &tests {
-        add_tested(folder, test, &listing.search, reader, &mut builder)?;
+        named.extend(add_tested(folder, test, &listing.search, reader, &mut builder)?);
     }
     let lookout = lookout(reader, listing, tests.iter().map(|(_, test)| test.name.as_str()));
     let built = builder.finish();
     refuse_twins(reader.compiler.family, &built, &once)?;
-    let bytes = built.tree.encode();
-    let digest = Digest::of(&bytes);
-    let mut sources: Sources = built
-        .sources
-        .into_iter()
-        .map(|(digest, path)| ((BlobClass::Input, digest), Source::File(path)))
-        .collect();
-    let zstd = crate::store::Compressed::new(&bytes).zstd;
-    let inline_zstd = (zstd.len() <= INLINE_TREE_MAX).then_some(zstd);
-    if inline_zstd.is_none() {
-        sources.insert((BlobClass::Input, digest), Source::Bytes(bytes.into()));
-    }
-    let inputs = Inputs { digest, inline_zstd, main, sources, seen: built.seen };
+    let always = [&reader.plan.source].into_iter().chain(&reader.plan.input_files);
+    let always = always.map(|file| absolute(&reader.directory, file)).chain(named);
+    let always = always.filter_map(|path| built.tree.resolve_file(&path).cloned()).collect();
+    let always = PathList::new(always).ok_or_else(|| {
+        LocalReason::UnreadableInput("too many files whose being there is tested".into())
+    })?;
+    let about = About { command, main, always, extent: Extent::Exact };
+    let inputs = Inputs::of_tree(about, &built.tree, built.seen);
     Ok((inputs, lookout))
 }
 
@@ -112,26 +104,28 @@ fn refuse_precompiled(reader: &Reader, path: &str) -> Result<(), LocalReason> {
     Ok(())
 }
 
-/// gcc's messages quote the files that a source claims to come from, if they are there.
+/// gcc's messages quote the files that a source claims to come from, if they are there. Gives those.
 fn add_quoted(
     reader: &Reader,
     facts: &FileFacts,
     builder: &mut TreeBuilder<'_, FileFacts>,
-) -> Result<(), LocalReason> {
+) -> Result<Vec<String>, LocalReason> {
+    let mut added = Vec::new();
     if reader.compiler.family != Family::Gcc {
-        return Ok(());
+        return Ok(added);
     }
     for name in facts.line_files.iter().filter(|name| !name.starts_with('<')) {
         let path = absolute(&reader.directory, name);
         match std::fs::metadata(&path) {
             Ok(found) if found.is_file() => {
                 builder.add(&path).map_err(|error| unreadable(&error))?;
+                added.push(path);
             }
             Ok(_) => {}
             Err(_) => builder.watch(Path::new(&path)),
         }
     }
-    Ok(())
+    Ok(added)
 }
 
 /// Files of the same content are files of their own on a worker. Here gcc may take two that ask to
@@ -189,15 +183,16 @@ fn add_folders(
     Ok(())
 }
 
-/// An include test must find there what it finds here, whether or not it leads to an include.
+/// An include test must find there what it finds here, whether or not it leads to an include. Gives
+/// the files that it may find.
 fn add_tested(
     folder: &str,
     test: &IncludeTest,
     search: &Search,
     reader: &Reader,
     builder: &mut TreeBuilder<'_, FileFacts>,
-) -> Result<(), LocalReason> {
-    let name = &test.name;
+) -> Result<Vec<String>, LocalReason> {
+    let (name, mut added) = (&test.name, Vec::new());
     let own = [folder.to_owned()];
     let quoted = own.iter().chain(&search.quote).filter(|_| test.quoted);
     for place in quoted.chain(&search.angle) {
@@ -205,11 +200,12 @@ fn add_tested(
         let path = if name.starts_with('/') { name.clone() } else { format!("{place}/{name}") };
         if Path::new(&path).is_file() {
             builder.add(&path).map_err(|error| unreadable(&error))?;
+            added.push(path);
         } else {
             builder.watch(Path::new(&path));
         }
     }
-    Ok(())
+    Ok(added)
 }
 
 fn unreadable(error: &crate::store::walk::WalkError) -> LocalReason {

@@ -3,17 +3,21 @@
 //! into a tree.
 //!
 //! In reading order: [`pass`] asks the compiler, [`build`] makes the tree of what it lists, and
-//! [`lookout`] says what would make the list wrong.
+//! [`lookout`] says what would make the list wrong. [`precise`] leaves out what was not read;
+//! [`offers`] when somebody else found out what that is.
 
 mod build;
 mod lookout;
+mod offers;
 mod pass;
+mod precise;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 
 use super::folders::now_ns;
@@ -21,25 +25,45 @@ use super::memory::Memory;
 use super::upload::Sources;
 use crate::compiler::search::Search;
 use crate::compiler::{FileFacts, Plan};
+use crate::job::reads::PathList;
 use crate::job::{Digest, LocalReason};
 use crate::store::stamps::FileIndex;
 use crate::store::walk::Seen;
 use crate::toolchain::resolve::Resolved;
 
-/// Everything a compile reads.
-#[derive(Debug)]
+/// Whether a compile reads all files of its inputs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Extent {
+    /// It does: the compiler, or whoever ran it, said so.
+    Exact,
+    /// It reads some of them.
+    Larger,
+}
+
+/// Everything a compile reads, and perhaps more.
+#[derive(Clone, Debug)]
 pub struct Inputs {
+    /// The command's name in the memory.
+    pub command: Digest,
     /// Digest of the tree.
     pub digest: Digest,
     /// The tree's bytes when they travel inside the request.
     pub inline_zstd: Option<Bytes>,
     /// The source file that the command names, if the compiler lists it under that name.
     pub main: Option<Digest>,
+    /// Whether it reads all of it.
+    pub extent: Extent,
     /// Where each blob can be read for upload.
     pub sources: Sources,
+    /// Files that count as read although no compiler says so: the source, files whose being there
+    /// is tested, files that flags and line marks name.
+    pub always: PathList,
     /// What to look at again before the result is believed.
     pub seen: Vec<Seen>,
 }
+
+pub use offers::choose;
+pub use precise::About;
 
 /// The command whose inputs are wanted.
 #[derive(Clone, Debug)]
@@ -116,10 +140,11 @@ pub async fn discover(
         },
     };
     let index = index.clone();
-    let built = tokio::task::spawn_blocking(move || build::build(&reader, &listing, &index)).await;
+    let built =
+        tokio::task::spawn_blocking(move || build::build(key, &reader, &listing, &index)).await;
     let (inputs, lookout) = built.map_err(|_| LocalReason::Stopping)??;
     let inputs = Arc::new(inputs);
-    memory.remember(key, &inputs, &lookout);
+    memory.remember(&inputs, &lookout);
     Ok(inputs)
 }
 

@@ -5,13 +5,13 @@ use std::path::Path;
 use super::*;
 use crate::job::Exit;
 
-async fn c_job(source: &str) -> Recipe {
+pub(super) async fn c_job(source: &str) -> Recipe {
     let references = vec![gcc_reference().await];
     Recipe { references, ..Recipe::new(gcc().await, source) }
 }
 
 /// A folder of this machine with the files of a project, to compile in locally.
-fn project(files: &[(&str, &str)]) -> (tempfile::TempDir, Kit) {
+pub(super) fn project(files: &[(&str, &str)]) -> (tempfile::TempDir, Kit) {
     let folder = tempfile::tempdir().unwrap();
     let mut kit = Kit::default();
     for (name, text) in files {
@@ -23,7 +23,7 @@ fn project(files: &[(&str, &str)]) -> (tempfile::TempDir, Kit) {
     (folder, kit)
 }
 
-fn text(path: &Path) -> &str {
+pub(super) fn text(path: &Path) -> &str {
     path.to_str().unwrap()
 }
 
@@ -141,8 +141,8 @@ async fn late_blobs_are_asked_for_and_awaited() {
         bench.put_all(BlobClass::Input, &job.inputs).await;
         assert_eq!(told.recv().await, None, "told once");
     };
-    let ((end, _), ()) = tokio::join!(bench.executor.execute(&message, slot, hear), upload);
-    let JobEnd::Done(outcome) = end else { panic!("{end:?}") };
+    let (done, ()) = tokio::join!(bench.executor.execute(&message, slot, hear), upload);
+    let JobEnd::Done(outcome) = done.end else { panic!("{:?}", done.end) };
     assert_eq!(bench.bytes(&outcome.outputs[0].content).await, b"late");
     bench.is_clean().await;
 }

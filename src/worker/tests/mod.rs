@@ -8,6 +8,7 @@ mod barriers;
 mod compiles;
 mod hostile;
 mod hostile_use;
+mod reads;
 mod toolchains;
 
 use std::collections::BTreeMap;
@@ -28,7 +29,7 @@ use crate::job::{
 use crate::store::{Blobs, Compressed, Limits};
 
 use super::sandbox::{Mode, Sandbox};
-use super::{Capacity, Executor, Load, Settings, Word};
+use super::{Capacity, Executed, Executor, Load, Settings, Word};
 
 const SEARCH_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 
@@ -121,7 +122,8 @@ impl Bench {
     async fn execute(&self, message: &JobMessage) -> (JobEnd, StepTimes) {
         let slot = self.capacity.take().unwrap();
         let hear = |word| self.heard.lock().unwrap().push(word);
-        self.executor.execute(message, slot, hear).await
+        let Executed { end, times, .. } = self.executor.execute(message, slot, hear).await;
+        (end, times)
     }
 
     async fn outcome(&self, recipe: &Recipe) -> Outcome {
@@ -346,6 +348,8 @@ impl Recipe {
                 deadline_unix_ms: u64::MAX,
                 interactive: false,
                 cache: CacheUse::Off,
+                reads: None,
+                offers: false,
             },
             space,
             client: "client".parse().unwrap(),

@@ -22,6 +22,15 @@ impl Farm {
         Connection::open(&login, "test", Patience::None).await.unwrap()
     }
 
+    /// Page faults of all children that the client's daemon has had: none more, no child more.
+    pub(crate) fn childrens_faults(&self) -> String {
+        let [daemon] = self.daemons().try_into().unwrap();
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", daemon.id)).unwrap();
+        // The fields after the name in parentheses begin with the state, the third of `proc(5)`.
+        let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
+        format!("minor {} major {}", fields[11 - 3], fields[13 - 3])
+    }
+
     /// The farm's blobs in NATS, with a scheduler's rights.
     pub(crate) async fn blobs(&self) -> Blobs {
         let connection = self.connect(SCHEDULER_USER, "scheduler_password").await;

@@ -1,0 +1,92 @@
+//! Inputs as a tree names them, and the inputs that are left of them when it is known what a compile
+//! read.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Extent, Inputs};
+use crate::client::upload::{Source, Sources};
+use crate::job::reads::PathList;
+use crate::job::wire::BlobClass;
+use crate::job::{Digest, Node, Tree, TreePath};
+use crate::store::Compressed;
+use crate::store::walk::Seen;
+
+/// Input trees up to this size, in bytes of zstd, travel inside the request.
+const INLINE_TREE_MAX: usize = 64 << 10;
+
+/// What a tree does not tell of inputs.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct About {
+    /// [`Inputs::command`].
+    pub command: Digest,
+    /// [`Inputs::main`].
+    pub main: Option<Digest>,
+    /// [`Inputs::always`].
+    pub always: PathList,
+    /// [`Inputs::extent`].
+    pub extent: Extent,
+}
+
+impl Inputs {
+    /// What their tree does not tell.
+    pub fn about(&self) -> About {
+        let Self { command, main, extent, .. } = *self;
+        About { command, main, always: self.always.clone(), extent }
+    }
+
+    /// The inputs that `tree` names; every file lies where the tree has it.
+    pub fn of_tree(about: About, tree: &Tree, seen: Vec<Seen>) -> Self {
+        let file = |(path, node): (&TreePath, &Node)| match node {
+            Node::File { digest, .. } => {
+                Some(((BlobClass::Input, *digest), Source::File(path.as_str().into())))
+            }
+            Node::Symlink { .. } | Node::Directory => None,
+        };
+        let mut sources: Sources = tree.iter().filter_map(file).collect();
+        let bytes = tree.encode();
+        let digest = Digest::of(&bytes);
+        let zstd = Compressed::new(&bytes).zstd;
+        let inline_zstd = (zstd.len() <= INLINE_TREE_MAX).then_some(zstd);
+        if inline_zstd.is_none() {
+            sources.insert((BlobClass::Input, digest), Source::Bytes(bytes.into()));
+        }
+        let About { command, main, always, extent } = about;
+        Self { command, digest, inline_zstd, main, extent, sources, always, seen }
+    }
+
+    /// The tree.
+    pub fn tree(&self) -> Option<Tree> {
+        let bytes = match (&self.inline_zstd, self.sources.get(&(BlobClass::Input, self.digest))) {
+            (Some(zstd), _) => zstd::stream::decode_all(zstd.as_ref()).ok()?,
+            (None, Some(Source::Bytes(bytes))) => bytes.to_vec(),
+            (None, _) => return None,
+        };
+        Tree::decode(&bytes).ok()
+    }
+
+    /// The inputs without the files that a compile did not read; `None` when it is known that it reads
+    /// all of them, or when it is said to have read more than there are.
+    pub fn precise(&self, reads: &PathList) -> Option<Self> {
+        if self.extent == Extent::Exact {
+            return None;
+        }
+        let tree = self.tree()?;
+        let is_file = |path: &TreePath| matches!(tree.get(path), Some(Node::File { .. }));
+        if !reads.paths().iter().all(is_file) {
+            tracing::warn!("a worker read files that were not sent: not believed");
+            return None;
+        }
+        let kept = reads.paths() | self.always.paths();
+        let precise = tree.restricted(&kept);
+        if precise.len() == tree.len() {
+            return None;
+        }
+        let stays = |seen: &&Seen| {
+            let path = seen.path.to_str().and_then(|path| TreePath::try_from(path).ok());
+            path.is_none_or(|path| kept.contains(&path) || !is_file(&path))
+        };
+        let seen = self.seen.iter().filter(stays).cloned().collect();
+        let about = About { extent: Extent::Exact, ..self.about() };
+        Some(Self::of_tree(about, &precise, seen))
+    }
+}
