@@ -189,8 +189,8 @@ async fn run(
     laps: &mut Laps,
 ) -> Result<(Answer, Vec<Product>), LocalReason> {
     loop {
-        let (uploads, dist) = (&daemon.uploads, &daemon.settings.dist);
-        let came = remote::run(reach, &job, uploads, &daemon.stats, dist, laps)
+        let (uploads, dist) = (daemon.uploads.of(reach.blobs.space()), &daemon.settings.dist);
+        let came = remote::run(reach, &job, &uploads, &daemon.stats, dist, laps)
             .await
             .map_err(|reason| daemon.note_trouble(reason))?;
         daemon.link.worked();

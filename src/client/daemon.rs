@@ -29,7 +29,7 @@ use super::settings::Settings;
 use super::slots::Slots;
 use super::socket;
 use super::stats::Stats;
-use super::upload::{Source, Sources, Uploads};
+use super::upload::{Source, Sources, Tables, Uploads};
 use super::view::View;
 use super::wrapper::READY;
 use crate::compiler::{FACTS_VERSION, FileFacts, scan_facts};
@@ -54,7 +54,7 @@ pub struct Daemon {
     /// The way to the farm.
     pub link: Link,
     /// What the store holds.
-    pub uploads: Arc<Uploads>,
+    pub uploads: Tables,
     /// Counters.
     pub stats: Arc<Stats>,
     /// Digests and facts of files.
@@ -121,7 +121,7 @@ impl Daemon {
         let bearer = Bearer::new(settings.dist.auth.as_ref(), settings.login_dir.as_deref());
         Ok(Self {
             link: Link::new(settings.dist.clone(), random_id()?, bearer),
-            uploads: Arc::default(),
+            uploads: Tables::default(),
             stats: Arc::default(),
             toolchains: Toolchains::new(index.clone(), crate::toolchain::Settings::default()),
             ready: Mutex::default(),
@@ -160,10 +160,11 @@ impl Daemon {
         toolchain: &Arc<ReadyToolchain>,
         reach: &Reach,
     ) -> Result<(), LocalReason> {
-        if self.uploads.knows((BlobClass::Toolchain, toolchain.digest)) {
+        let uploads = self.uploads.of(reach.blobs.space());
+        if uploads.knows((BlobClass::Toolchain, toolchain.digest)) {
             return Ok(());
         }
-        let (reach, uploads, stats) = (reach.clone(), self.uploads.clone(), self.stats.clone());
+        let (reach, stats) = (reach.clone(), self.stats.clone());
         let sources = toolchain.clone();
         let upload =
             tokio::spawn(async move { upload_toolchain(&reach, &sources, &uploads, &stats).await });

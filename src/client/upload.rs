@@ -13,7 +13,7 @@ use tokio::sync::OnceCell;
 
 use super::stats::Stats;
 use crate::job::wire::BlobClass;
-use crate::job::{Digest, LocalReason};
+use crate::job::{Digest, LocalReason, Space};
 use crate::store::{Blobs, Compressed};
 
 /// Inputs are forgotten by the store after an hour; we forget earlier.
@@ -26,6 +26,8 @@ const AT_ONCE: usize = 16;
 const INLINE_BYTES_MAX: usize = 128 << 10;
 /// Most blobs that are remembered; then the table starts anew.
 const KNOWN_MAX: usize = 500_000;
+/// Most spaces that are remembered; one user has one at a time.
+const SPACES_MAX: usize = 8;
 
 /// Where the bytes of a blob are.
 #[derive(Clone, Debug)]
@@ -41,7 +43,22 @@ pub type Sources = BTreeMap<(BlobClass, Digest), Source>;
 
 type Flight = Arc<OnceCell<Instant>>;
 
-/// The table of what the store holds.
+/// A table for each space: what one holds, another may lack. A login as another tenant leads to another.
+#[derive(Default)]
+pub struct Tables(Mutex<HashMap<Space, Arc<Uploads>>>);
+
+impl Tables {
+    /// The table of `space`.
+    pub fn of(&self, space: &Space) -> Arc<Uploads> {
+        let mut tables = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if tables.len() >= SPACES_MAX && !tables.contains_key(space) {
+            tables.clear();
+        }
+        tables.entry(space.clone()).or_default().clone()
+    }
+}
+
+/// The table of what one space of the store holds.
 #[derive(Default)]
 pub struct Uploads {
     table: Mutex<HashMap<(BlobClass, Digest), Flight>>,
@@ -188,5 +205,20 @@ fn changed(source: &Source) -> LocalReason {
     match source {
         Source::File(path) => LocalReason::InputChanged(path.display().to_string()),
         Source::Bytes(_) => LocalReason::Store("bytes do not match their digest".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_one_space_holds_is_not_known_of_another() {
+        let tables = Tables::default();
+        let (ours, theirs) = (Space::shared(), "acme".parse().unwrap());
+        let name = (BlobClass::Input, Digest::of(b"a"));
+        tables.of(&ours).learn([name].iter());
+        assert!(tables.of(&ours).knows(name));
+        assert!(!tables.of(&theirs).knows(name));
     }
 }
