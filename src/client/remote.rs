@@ -1,5 +1,7 @@
 //! One job from its submission to its result, with everything that may go wrong on the way.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -135,6 +137,7 @@ pub async fn run(
         heard: Instant::now(),
         away: None,
         started: false,
+        place: Arc::default(),
         following: reach.farm.follow(id),
     };
     laps.end("key");
@@ -144,8 +147,9 @@ pub async fn run(
         Told::Cached(answer) => Ok(Came::Answer(answer)),
         Told::Offered(lists) => Ok(Came::Offered(lists)),
         Told::Queued { proof, place } => {
-            let off = CallOff { job: id, place };
-            let mut guard = CallOffGuard { farm: reach.farm.clone(), off, armed: true };
+            wait.place.store(place, Ordering::Relaxed);
+            let (farm, place) = (reach.farm.clone(), wait.place.clone());
+            let mut guard = CallOffGuard { farm, job: id, place, armed: true };
             let travels = main.filter(|_| submit.source_zstd.is_some());
             uploads.ensure(&reach.blobs, job.sources, travels, stats).await?;
             laps.end("upload");
@@ -161,14 +165,16 @@ pub async fn run(
 /// interrupted and its compile is dropped in the middle.
 struct CallOffGuard {
     farm: Farm,
-    off: CallOff,
+    job: JobId,
+    place: Arc<AtomicU64>,
     armed: bool,
 }
 
 impl Drop for CallOffGuard {
     fn drop(&mut self) {
         if self.armed {
-            let (farm, off) = (self.farm.clone(), self.off);
+            let off = CallOff { job: self.job, place: self.place.load(Ordering::Relaxed) };
+            let farm = self.farm.clone();
             tokio::spawn(async move { farm.cancel(&off).await });
         }
     }
@@ -222,6 +228,8 @@ struct Wait<'a> {
     /// When the connection was first seen away.
     away: Option<Instant>,
     started: bool,
+    /// Where the job that we wait for stands in the queue, our own or an equal one.
+    place: Arc<AtomicU64>,
     following: Following,
 }
 
@@ -331,8 +339,12 @@ impl Wait<'_> {
             Ok(Told::Cached(answer)) => Ok(Found::Recorded(answer)),
             Err(LocalReason::NoWorker) if self.started => Err(LocalReason::WorkerLost),
             Err(LocalReason::NoWorker) => Err(LocalReason::NoWorker),
+            Ok(Told::Queued { place, .. }) => {
+                self.place.store(place, Ordering::Relaxed);
+                Ok(Found::Nothing)
+            }
             // Anything else may pass: the worker answers without the scheduler's help.
-            Ok(Told::Queued { .. } | Told::Offered(_)) | Err(_) => Ok(Found::Nothing),
+            Ok(Told::Offered(_)) | Err(_) => Ok(Found::Nothing),
         }
     }
 

@@ -80,11 +80,10 @@ impl Desk {
         };
         let delivered_by = subjects::consumers_of(&found.subject);
         let ours = delivered_by.is_some_and(|names| names.iter().any(|name| name == consumer));
-        let proved =
-            wire::decode::<JobMessage>(&found.payload).is_ok_and(|job| job.proof == holding.proof);
-        if !ours || !proved {
+        let job = wire::decode::<JobMessage>(&found.payload).ok();
+        let Some(job) = job.filter(|job| ours && job.proof == holding.proof) else {
             return Ok(Hold::Unproved);
-        }
+        };
         let word = match holding.word {
             HoldWord::Extend => "+WPI",
             HoldWord::Finish => "+ACK",
@@ -92,6 +91,10 @@ impl Desk {
         };
         let client = self.connection().client();
         let said = client.publish(holding.delivery.clone(), word.into()).await;
-        said.map(|()| Hold::Real).map_err(|_| QueueError::Disconnected)
+        said.map_err(|_| QueueError::Disconnected)?;
+        if holding.word == HoldWord::Extend {
+            self.tell_waiting(job.submit.job).await?;
+        }
+        Ok(Hold::Real)
     }
 }

@@ -1,13 +1,13 @@
 //! The only room that knows NATS: connections, subjects, streams, permissions, and the messages'
 //! way between client, scheduler and worker.
 //!
-//! Called by `client` ([`submit`]), `scheduler` ([`serve`], [`holdings`], [`streams`], [`callout`],
+//! Called by `client` ([`submit`]), `scheduler` ([`serve`], [`flights`], [`holdings`], [`streams`], [`callout`],
 //! [`denied`], [`system`]), `worker` ([`pull`]) and by `main`, which hands [`blobs`] to the store.
 //! Promises: a message is decoded and bounded before anybody sees it, durable state is in JetStream
 //! alone, and everything is declared again after a reconnect.
 //!
 //! Reading order: [`connect`], [`tls`], [`subjects`], [`permissions`], [`server_config`],
-//! [`streams`], [`submit`], [`serve`], [`pull`], [`holdings`], [`reports`], [`records`] and
+//! [`streams`], [`submit`], [`serve`], [`flights`], [`pull`], [`holdings`], [`reports`], [`records`] and
 //! [`read_lists`], [`withdraw`], [`audits`], [`blobs`],
 //! [`callout`], [`denied`], [`system`].
 
@@ -16,6 +16,7 @@ pub mod blobs;
 pub mod callout;
 pub mod connect;
 pub mod denied;
+pub mod flights;
 pub mod holdings;
 pub mod permissions;
 pub mod pull;

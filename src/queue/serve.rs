@@ -7,7 +7,7 @@ use async_nats::jetstream::consumer::pull;
 use async_nats::jetstream::kv::{Operation, Store};
 use async_nats::jetstream::stream::DirectGetErrorKind;
 use async_nats::jetstream::{self, Context};
-use async_nats::{HeaderMap, Message, Subscriber};
+use async_nats::{Message, Subscriber};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use serde::{Deserialize, Serialize};
@@ -15,8 +15,8 @@ use serde::{Deserialize, Serialize};
 use super::connect::{Connection, QueueError};
 use super::streams;
 use super::subjects::{self, Question};
-use crate::job::wire::{self, CallOff, JobMessage, JobResult, WorkerState};
-use crate::job::{ClientId, JobId, Lane, Principal, Tenant, WorkerId};
+use crate::job::wire::{self, JobMessage, JobResult, WorkerState};
+use crate::job::{ClientId, JobId, Principal, Tenant, WorkerId};
 
 /// The server's error for a subject that has its most messages already.
 const SUBJECT_FULL: u64 = 10_077;
@@ -30,7 +30,7 @@ pub(super) const MESSAGE_ID: &str = "Nats-Msg-Id";
 #[derive(Clone, Debug)]
 pub struct Desk {
     connection: Connection,
-    context: Context,
+    pub(super) context: Context,
 }
 
 /// A question of a client whose identity the server vouches for.
@@ -121,27 +121,6 @@ impl Desk {
         }
     }
 
-    /// Puts a job into the queue and gives its place there. The same job id again within two
-    /// minutes is the same job.
-    ///
-    /// # Errors
-    /// [`QueueError::Full`] when the tenant has its most jobs in that lane.
-    pub async fn enqueue(&self, job: &JobMessage, lane: Lane) -> Result<u64, QueueError> {
-        let subject = subjects::job(&job.submit.action.pool, lane, &job.tenant);
-        let mut headers = HeaderMap::new();
-        headers.insert(MESSAGE_ID, job.submit.job.to_string());
-        let sent = self
-            .context
-            .publish_with_headers(subject.clone(), headers, wire::encode(job))
-            .await
-            .map_err(|error| streams::refused(&subject, &error))?;
-        match sent.await {
-            Ok(stored) => Ok(stored.sequence),
-            Err(error) if is_full(&error) => Err(QueueError::Full(subject)),
-            Err(error) => Err(streams::refused(&subject, &error)),
-        }
-    }
-
     /// Jobs of each tenant that wait or run, all lanes together.
     ///
     /// # Errors
@@ -192,19 +171,6 @@ impl Desk {
             Err(error) if error.kind() == DirectGetErrorKind::NotFound => Ok(None),
             Err(error) => Err(streams::refused(subjects::RESULTS, &error)),
         }
-    }
-
-    /// Calls a client's job off: tells the worker that may run it, and takes it out of the queue
-    /// for the case that no worker does.
-    ///
-    /// # Errors
-    /// [`QueueError`] when the server does not answer.
-    pub async fn call_off(&self, client: &ClientId, off: &CallOff) -> Result<(), QueueError> {
-        let subject = subjects::cancel(off.job);
-        let told = self.connection.client().publish(subject, Bytes::new()).await;
-        told.map_err(|_| QueueError::Disconnected)?;
-        let theirs = |job: &JobMessage| job.client == *client && job.submit.job == off.job;
-        self.take_out(off.place, |job| job.is_some_and(theirs)).await.map(drop)
     }
 
     /// Tells all schedulers, this one too, that `tenant` has sent more than it may.
@@ -293,7 +259,7 @@ impl Desk {
 
     /// Takes the job at `place` out of the queue, if it is there and `wanted` says so; an unreadable
     /// job is `None`.
-    async fn take_out(
+    pub(super) async fn take_out(
         &self,
         place: u64,
         wanted: impl FnOnce(Option<&JobMessage>) -> bool,
@@ -311,7 +277,7 @@ impl Desk {
         Ok(job)
     }
 
-    /// Gives a result in the worker's place.
+    /// Gives a result in the schedulers' name, whoever ran it.
     ///
     /// # Errors
     /// [`QueueError`] when the stream did not confirm.
@@ -320,7 +286,7 @@ impl Desk {
         client: &ClientId,
         result: &JobResult,
     ) -> Result<(), QueueError> {
-        let subject = subjects::result(client, result.job, &result.worker);
+        let subject = subjects::result_by_schedulers(client, result.job);
         let sent = self.context.publish(subject.clone(), wire::encode(result)).await;
         let acked = sent.map_err(|error| streams::refused(&subject, &error))?.await;
         acked.map(drop).map_err(|error| streams::refused(&subject, &error))

@@ -32,6 +32,9 @@ pub const PRESENCE_AGE: Duration = Duration::from_secs(6);
 /// Action records live as long as the outputs that they name.
 const RESULT_AGE: Duration = Duration::from_secs(7 * 24 * 3_600);
 
+/// A request that equals one of the last so many seconds is the same job, if that still runs.
+const SAME_JOB: Duration = Duration::from_secs(120);
+
 const GIB: i64 = 1 << 30;
 /// What blobs of each class are given of a space's room, in parts of [`BLOB_PARTS`].
 const BLOB_SHARES: [(BlobClass, u64); 3] =
@@ -52,6 +55,7 @@ pub async fn declare(connection: &Connection) -> Result<(), QueueError> {
         jobs(),
         results(),
         actions(),
+        flights(),
         Config {
             name: subjects::DEAD.into(),
             subjects: advisories.into(),
@@ -164,7 +168,7 @@ fn jobs() -> Config {
         max_age: JOB_AGE_MAX,
         max_bytes: 2 * GIB,
         storage: StorageType::File,
-        duplicate_window: Duration::from_secs(120),
+        duplicate_window: SAME_JOB,
         allow_direct: true,
         ..Config::default()
     }
@@ -178,6 +182,21 @@ fn results() -> Config {
         // All of a subject are kept: a worker cannot hide what it said first, which its client took.
         max_age: JOB_AGE_MAX,
         max_bytes: 4 * GIB,
+        storage: StorageType::File,
+        allow_direct: true,
+        ..Config::default()
+    }
+}
+
+fn flights() -> Config {
+    Config {
+        name: subjects::FLIGHTS.into(),
+        subjects: vec![subjects::FLIGHTS_OF_ALL.into()],
+        // Who finds no room here gets a job of its own.
+        discard: DiscardPolicy::New,
+        max_messages_per_subject: 1,
+        max_age: JOB_AGE_MAX,
+        max_bytes: GIB / 64,
         storage: StorageType::File,
         allow_direct: true,
         ..Config::default()

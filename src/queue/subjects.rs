@@ -2,6 +2,7 @@
 
 use data_encoding::HEXLOWER;
 
+use super::server_config::SCHEDULER_USER;
 use crate::job::wire::BlobClass;
 use crate::job::{ActionKey, ClientId, Digest, JobId, Lane, Party, Pool, Space, Tenant, WorkerId};
 
@@ -31,6 +32,10 @@ pub const SYSTEM_PING_CONNECTIONS: &str = "$SYS.REQ.SERVER.PING.CONNZ";
 pub const CLIENT_REQUESTS: &str = "farm.c.*.*";
 /// Everything that workers report to schedulers.
 pub const WORKER_REPORTS: &str = "farm.w.*.wrong";
+/// Who waits for jobs that others asked for first.
+pub const FLIGHTS: &str = "FLIGHTS";
+/// All of them.
+pub const FLIGHTS_OF_ALL: &str = "flights.*.>";
 /// Bucket of audits under way.
 pub const AUDITS: &str = "audits";
 /// Every result.
@@ -212,6 +217,32 @@ pub enum Order {
 /// result it is, the server vouches for.
 pub fn result(client: &ClientId, job: JobId, worker: &WorkerId) -> String {
     format!("results.{client}.{job}.{worker}")
+}
+
+/// Where schedulers themselves put one.
+pub fn result_by_schedulers(client: &ClientId, job: JobId) -> String {
+    format!("results.{client}.{job}.{SCHEDULER_USER}")
+}
+
+/// Where it stands that `job` of `client` waits for the result of `first`.
+pub fn waiting(first: JobId, client: &ClientId, job: JobId) -> String {
+    format!("flights.{first}.{client}.{job}")
+}
+
+/// Reads [`waiting`] back: who waits, with which job.
+pub fn parse_waiting(subject: &str) -> Option<(ClientId, JobId)> {
+    let mut parts = subject.strip_prefix("flights.")?.split('.').skip(1);
+    Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
+}
+
+/// Everybody who waits for the result of `first` without having asked first.
+pub fn waiting_for(first: JobId) -> String {
+    format!("flights.{first}.*.*")
+}
+
+/// Where it stands that who asked for `first` waits no more, but others do.
+pub fn left(first: JobId) -> String {
+    format!("flights.{first}.left")
 }
 
 /// Results of `job`, whoever ran it.
@@ -454,6 +485,7 @@ mod tests {
         let subject = result(&client, job, &worker);
         assert_eq!(parse_job_id(&subject), Some(job));
         assert_eq!(parse_result(&subject), Some((client.clone(), worker)));
+        assert_eq!(parse_waiting(&waiting(job, &client, job)), Some((client.clone(), job)));
         assert_eq!(parse_job_id(&progress(&client, job)), Some(job));
         assert_eq!(parse_job_id(&cancel(job)), Some(job));
         assert_eq!(parse_result(&progress(&client, job)), None);

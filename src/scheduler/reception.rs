@@ -9,6 +9,7 @@ use tokio::sync::Notify;
 use super::audit;
 use super::door::Door;
 use super::examiner::{self, Examiner};
+use super::flight::{self, Boarded};
 use super::lanes::{self, Load, Queued, Urgency};
 use super::pace::Pace;
 use super::quota::Quotas;
@@ -175,7 +176,7 @@ pub async fn answer(office: &Office, request: Request) {
         }
         Question::Cancel => {
             let Ok(off) = wire::decode::<CallOff>(&request.payload) else { return };
-            if let Err(error) = office.desk.call_off(&request.from.client, &off).await {
+            if let Err(error) = office.desk.let_go(&request.from.client, &off).await {
                 tracing::warn!(job = %off.job, %error, "job was not called off");
             }
         }
@@ -293,7 +294,6 @@ async fn admit(office: &Office, from: &Principal, submit: Submit) -> SubmitReply
     };
     let deadline = submit.deadline_unix_ms;
     let proof = Proof::new(&office.rules.proof_key, submit.job, &action, space, deadline);
-    office.pace().begun(submit.job, Instant::now());
     let job = JobMessage {
         client: client.clone(),
         tenant: tenant.clone(),
@@ -302,10 +302,16 @@ async fn admit(office: &Office, from: &Principal, submit: Submit) -> SubmitReply
         published_unix_ms: unix_ms(),
         submit,
     };
-    let (queued, ()) = tokio::join!(office.desk.enqueue(&job, lane), audit::keep(office, &job));
-    match queued {
-        Ok(place) => {
+    let boards = flight::board(office, &job, &action, lane);
+    let (boarded, ()) = tokio::join!(boards, audit::keep(office, &job));
+    match boarded {
+        Ok(Boarded::Known(record)) => SubmitReply::Cached(record),
+        Ok(Boarded::Again(place) | Boarded::Joined(place)) => {
+            SubmitReply::Accepted { proof, place, outstanding, slots }
+        }
+        Ok(Boarded::Queued(place)) => {
             coming.queued = Queued::Yes;
+            office.pace().begun(job.submit.job, Instant::now());
             office.busy.notify_one();
             SubmitReply::Accepted { proof, place, outstanding, slots }
         }

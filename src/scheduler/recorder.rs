@@ -13,9 +13,9 @@ use crate::queue::serve::{Inbox, Letter};
 use crate::queue::server_config::SCHEDULER_USER;
 use crate::store::Blobs;
 
-use super::audit;
 use super::door::reserved_client;
 use super::reception::{Office, unix_ms};
+use super::{audit, flight};
 
 /// Records results until the consumer breaks.
 pub async fn record_all(office: &Office, blobs: &Blobs, inbox: &mut Inbox) {
@@ -39,7 +39,14 @@ async fn read(office: &Office, blobs: &Blobs, letter: &Letter) {
             _ => audit::settle(office, &worker, &result).await,
         };
     }
+    if worker.as_str() == SCHEDULER_USER && result.worker != worker {
+        // Passed on to somebody who waited; it was recorded for whom it was made.
+        return;
+    }
     office.busy.notify_one();
+    if flight::is_true(office, &worker, &result) {
+        flight::pass_on(office, &result).await;
+    }
     let JobEnd::Done(outcome) = &result.end else { return };
     match recordable(office, blobs, &worker, &result, outcome).await {
         Err(why) => {

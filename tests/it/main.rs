@@ -12,6 +12,7 @@ mod dev;
 mod dist_auth;
 mod farm;
 mod faults;
+mod flight;
 mod harness;
 mod identity;
 mod poison;

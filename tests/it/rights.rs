@@ -64,13 +64,15 @@ fn forbidden() -> Vec<String> {
         "farm.cancel.00000000000000000000000000000000".to_owned(),
         "farm.w.worker-1.hold".to_owned(),
         "farm.over.alice".to_owned(),
+        "flights.1.mallory.2".to_owned(),
+        "flights.1.left".to_owned(),
         "_INBOX.alice.1".to_owned(),
         "_INBOX.worker-1.pull.sweep.1".to_owned(),
         "$SYS.REQ.USER.AUTH".to_owned(),
         "$SYS.REQ.SERVER.PING".to_owned(),
         "$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.JOBS.x".to_owned(),
     ];
-    for stream in STREAMS.into_iter().chain(["KV_audits", "DEAD"]) {
+    for stream in STREAMS.into_iter().chain(["KV_audits", "DEAD", "FLIGHTS"]) {
         for call in ["INFO", "CREATE", "UPDATE", "DELETE", "PURGE", "MSG.GET", "MSG.DELETE"] {
             subjects.push(format!("$JS.API.STREAM.{call}.{stream}"));
         }

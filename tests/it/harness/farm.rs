@@ -304,6 +304,11 @@ impl Farm {
         self.addresses.held(stream)
     }
 
+    /// How many messages a stream of the server was ever given.
+    pub(crate) fn ever_held(&self, stream: &str) -> u64 {
+        self.addresses.ever_held(stream)
+    }
+
     /// A process of the farm by its name.
     pub(crate) fn member(&self, name: &str) -> &Member {
         self.members.iter().find(|member| member.name == name).unwrap()

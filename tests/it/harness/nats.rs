@@ -96,6 +96,15 @@ impl Addresses {
         }
     }
 
+    /// How many messages `stream` was ever given.
+    pub(crate) fn ever_held(&self, stream: &str) -> u64 {
+        let page = self.page("/jsz?accounts=true&streams=true");
+        let accounts = page["account_details"].as_array().into_iter().flatten();
+        let mut streams = accounts.flat_map(|a| a["stream_detail"].as_array()).flatten();
+        let found = streams.find(|found| found["name"] == stream);
+        found.and_then(|found| found["state"]["last_seq"].as_u64()).unwrap_or(0)
+    }
+
     /// A page of the monitor.
     fn page(&self, path: &str) -> Value {
         let mut answer = String::new();
