@@ -13,12 +13,13 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use super::cache::{Kept, Keys};
-use super::daemon::{Daemon, ReadyToolchain};
+use super::daemon::Daemon;
 use super::inputs::{self, Inputs, Reader};
 use super::ipc::{CompileRequest, Diagnostics, OsText, Reply};
 use super::link::Reach;
 use super::locale;
 use super::outputs::{self, Product};
+use super::ready_toolchain::ReadyToolchain;
 use super::remote::{self, Answer, Came, Job, Origin};
 use super::report::{Finding, Laps, Report};
 use super::upload::Sources;

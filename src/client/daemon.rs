@@ -21,19 +21,19 @@ use super::history::History;
 use super::ipc::{self, Reply, Request};
 use super::keeper;
 use super::link::{Link, Reach};
-use super::locale::Locales;
 use super::login::Bearer;
 use super::memory::Memory;
+use super::ready_toolchain::ReadyToolchain;
 use super::report::Finding;
 use super::settings::Settings;
 use super::slots::Slots;
 use super::socket;
 use super::stats::Stats;
-use super::upload::{Source, Sources, Tables, Uploads};
+use super::upload::Tables;
 use super::view::View;
 use super::wrapper::READY;
 use crate::compiler::{FACTS_VERSION, FileFacts, scan_facts};
-use crate::job::wire::{self, BlobClass, HelloReply};
+use crate::job::wire::BlobClass;
 use crate::job::{ClientId, Digest, LocalReason};
 use crate::lifecycle::Lifecycle;
 use crate::store::{StampsFile, stamps::FileIndex};
@@ -77,21 +77,6 @@ pub struct Daemon {
     slots: Slots,
     active: AtomicUsize,
     last_used: Mutex<Instant>,
-}
-
-/// A toolchain, and all that the store has to hold of it.
-#[derive(Debug)]
-pub struct ReadyToolchain {
-    /// Digest of its tree.
-    pub digest: Digest,
-    /// Digest of its references.
-    pub references: Digest,
-    /// `PATH` with which the compiler finds itself and its tools inside the tree.
-    pub path: String,
-    /// Whether the tree has the locales that this machine has, and not only `C.UTF-8`.
-    pub locales: Locales,
-    /// Every blob of it.
-    pub sources: Sources,
 }
 
 /// Where a daemon lives.
@@ -166,8 +151,7 @@ impl Daemon {
         }
         let (reach, stats) = (reach.clone(), self.stats.clone());
         let sources = toolchain.clone();
-        let upload =
-            tokio::spawn(async move { upload_toolchain(&reach, &sources, &uploads, &stats).await });
+        let upload = tokio::spawn(async move { sources.upload(&reach, &uploads, &stats).await });
         let limit = self.settings.dist.toolchain_wait_seconds_max;
         let limit = Duration::from_secs(limit.unwrap_or(Settings::TOOLCHAIN_WAIT_SECONDS_MAX));
         match tokio::time::timeout(limit, upload).await {
@@ -179,26 +163,8 @@ impl Daemon {
 
     fn ready_toolchain(&self, packed: &Packed) -> Arc<ReadyToolchain> {
         let mut ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = ready.entry(packed.tree_digest).or_insert_with(|| {
-            let references = wire::encode(&packed.toolchain.references);
-            let mut sources: Sources = packed
-                .sources
-                .iter()
-                .map(|(digest, path)| ((BlobClass::Toolchain, *digest), Source::File(path.clone())))
-                .collect();
-            let tree = packed.toolchain.tree.encode();
-            let digest = Digest::of(&references);
-            sources.insert((BlobClass::Toolchain, digest), Source::Bytes(references));
-            sources.insert((BlobClass::Toolchain, packed.tree_digest), Source::Bytes(tree.into()));
-            Arc::new(ReadyToolchain {
-                digest: packed.tree_digest,
-                references: digest,
-                path: packed.path.clone(),
-                locales: Locales::of(&packed.toolchain.tree),
-                sources,
-            })
-        });
-        known.clone()
+        let known = ready.entry(packed.tree_digest);
+        known.or_insert_with(|| Arc::new(ReadyToolchain::of(packed))).clone()
     }
 
     /// Keeps a result on this machine; room for more is made beside.
@@ -227,32 +193,6 @@ impl Daemon {
         let last = *self.last_used.lock().unwrap_or_else(PoisonError::into_inner);
         (self.active.load(Ordering::Acquire) == 0).then(|| last.elapsed())
     }
-}
-
-/// Uploads a toolchain's files, unless the store has its tree already: the tree goes up last.
-async fn upload_toolchain(
-    reach: &Reach,
-    toolchain: &ReadyToolchain,
-    uploads: &Uploads,
-    stats: &Stats,
-) -> Result<(), LocalReason> {
-    let tree = (BlobClass::Toolchain, toolchain.digest);
-    if uploads.knows(tree) {
-        return Ok(());
-    }
-    let Reach { farm, blobs } = reach;
-    let there = blobs.has(tree.0, tree.1).await;
-    if there.map_err(|error| LocalReason::Store(error.to_string()))? {
-        uploads.learn(toolchain.sources.keys());
-        return Ok(());
-    }
-    if let Ok(HelloReply::Welcome { over_quota: Some(limit), .. }) = farm.hello().await {
-        return Err(LocalReason::OverQuota(limit));
-    }
-    let (last, files): (Sources, Sources) =
-        toolchain.sources.clone().into_iter().partition(|(name, _)| *name == tree);
-    uploads.ensure(blobs, &files, None, stats).await?;
-    uploads.ensure(blobs, &last, None, stats).await
 }
 
 /// Counts a wrapper as active until it is dropped.

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::daemon::ReadyToolchain;
+use super::ready_toolchain::ReadyToolchain;
 use crate::job::{LocalReason, Outcome, Tree};
 
 /// Which locales a toolchain's tree has.

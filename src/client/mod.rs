@@ -4,7 +4,7 @@
 //! Called by `main`. Promises: a compile ends as the local compiler would have ended it; whatever
 //! goes wrong on the way leads to a local compile with a [`crate::job::LocalReason`].
 //!
-//! Reading order: [`wrapper`], [`view`], [`ipc`], [`compile`] (the story), [`inputs`] (with `memory` and `folders`), [`upload`],
+//! Reading order: [`wrapper`], [`view`], [`ipc`], [`compile`] (the story), [`inputs`] (with `memory` and `folders`), [`ready_toolchain`], [`upload`],
 //! [`remote`], [`locale`], [`cache`] (results on this disk), [`outputs`], [`slots`], [`daemon`], [`link`], [`login`] (who we are), [`stats`], [`history`], [`settings`].
 
 pub mod cache;
@@ -20,6 +20,7 @@ pub mod locale;
 pub mod login;
 mod memory;
 pub mod outputs;
+mod ready_toolchain;
 pub mod remote;
 pub mod report;
 pub mod settings;

@@ -141,6 +141,8 @@ async fn request(salt: u32) -> Submit {
         deadline_unix_ms: u64::try_from((now + Duration::from_secs(300)).as_millis()).unwrap(),
         interactive: false,
         cache: CacheUse::ReadWrite,
+        reads: None,
+        offers: false,
     }
 }
 

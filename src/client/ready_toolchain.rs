@@ -1,0 +1,73 @@
+//! A toolchain with everything that the store has to hold of it.
+
+use super::link::Reach;
+use super::locale::Locales;
+use super::stats::Stats;
+use super::upload::{Source, Sources, Uploads};
+use crate::job::wire::{self, BlobClass, HelloReply};
+use crate::job::{Digest, LocalReason};
+use crate::toolchain::Packed;
+
+/// A toolchain, and all that the store has to hold of it.
+#[derive(Debug)]
+pub struct ReadyToolchain {
+    /// Digest of its tree.
+    pub digest: Digest,
+    /// Digest of its references.
+    pub references: Digest,
+    /// `PATH` with which the compiler finds itself and its tools inside the tree.
+    pub path: String,
+    /// Whether the tree has the locales that this machine has, and not only `C.UTF-8`.
+    pub locales: Locales,
+    /// Every blob of it.
+    pub sources: Sources,
+}
+
+impl ReadyToolchain {
+    /// What a packed toolchain has to bring.
+    pub(super) fn of(packed: &Packed) -> Self {
+        let references = wire::encode(&packed.toolchain.references);
+        let mut sources: Sources = packed
+            .sources
+            .iter()
+            .map(|(digest, path)| ((BlobClass::Toolchain, *digest), Source::File(path.clone())))
+            .collect();
+        let tree = packed.toolchain.tree.encode();
+        let digest = Digest::of(&references);
+        sources.insert((BlobClass::Toolchain, digest), Source::Bytes(references));
+        sources.insert((BlobClass::Toolchain, packed.tree_digest), Source::Bytes(tree.into()));
+        Self {
+            digest: packed.tree_digest,
+            references: digest,
+            path: packed.path.clone(),
+            locales: Locales::of(&packed.toolchain.tree),
+            sources,
+        }
+    }
+
+    /// Uploads a toolchain's files, unless the store has its tree already: the tree goes up last.
+    pub(super) async fn upload(
+        &self,
+        reach: &Reach,
+        uploads: &Uploads,
+        stats: &Stats,
+    ) -> Result<(), LocalReason> {
+        let tree = (BlobClass::Toolchain, self.digest);
+        if uploads.knows(tree) {
+            return Ok(());
+        }
+        let Reach { farm, blobs } = reach;
+        let there = blobs.has(tree.0, tree.1).await;
+        if there.map_err(|error| LocalReason::Store(error.to_string()))? {
+            uploads.learn(self.sources.keys());
+            return Ok(());
+        }
+        if let Ok(HelloReply::Welcome { over_quota: Some(limit), .. }) = farm.hello().await {
+            return Err(LocalReason::OverQuota(limit));
+        }
+        let (last, files): (Sources, Sources) =
+            self.sources.clone().into_iter().partition(|(name, _)| *name == tree);
+        uploads.ensure(blobs, &files, None, stats).await?;
+        uploads.ensure(blobs, &last, None, stats).await
+    }
+}
