@@ -2,7 +2,6 @@
 //! the way is a [`LocalReason`], and all of them end in the same place: the local compiler.
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -10,40 +9,24 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use bytes::Bytes;
-
 use super::cache::{Kept, Keys};
 use super::daemon::Daemon;
-use super::inputs::{self, Inputs, Reader};
-use super::ipc::{CompileRequest, Diagnostics, OsText, Reply};
+use super::inputs::{self, Extent, Finder, Inputs, Mode, Way};
+use super::ipc::{CompileRequest, Reply};
 use super::link::Reach;
 use super::locale;
 use super::outputs::{self, Product};
 use super::ready_toolchain::ReadyToolchain;
 use super::remote::{self, Answer, Came, Job, Origin};
 use super::report::{Finding, Laps, Report};
-use super::upload::Sources;
+use super::request::Request;
+use super::scan;
 use crate::compiler::{self, Invocation, Plan, RESPONSE_BYTES_MAX, Verdict};
-use crate::job::reads::{PathList, ReadsAsked};
+use crate::job::reads::PathList;
 use crate::job::wire::{BlobClass, CacheUse, WrongBlob};
 use crate::job::{Action, ActionKey, Command, Digest, Exit, LocalReason, Outcome, Pool};
-use crate::store::{StoreError, content, walk};
+use crate::store::{StoreError, walk};
 use crate::toolchain::resolve::{ResolveError, Resolved};
-
-/// Most bytes of a stream that are replayed.
-const STREAM_BYTES_MAX: u64 = 64 << 20;
-
-/// A request as text, and what the daemon found out about it.
-struct Request {
-    program: String,
-    arguments: Vec<String>,
-    directory: String,
-    environment: BTreeMap<OsString, OsString>,
-    text_environment: BTreeMap<String, String>,
-    diagnostics: Diagnostics,
-    umask: u32,
-    cache: CacheUse,
-}
 
 /// Compiles, remotely if it can; the report says what happened.
 pub async fn compile(daemon: &Daemon, request: CompileRequest) -> (Reply, Report) {
@@ -99,60 +82,119 @@ async fn story(
     }
     report.laps.end("plan");
 
-    // 2. What does it need? So far nobody was asked but this machine.
-    let toolchain = daemon.toolchain(&compiler).await?;
-    report.laps.end("toolchain");
-    let reader = request.reader(&compiler, &plan, &toolchain, &environment);
-    let inputs = match &farm {
-        Ok(()) => inputs::discover(reader, &daemon.memory, &daemon.index, &daemon.passes).await?,
-        Err(reason) => inputs::recall(&reader, &daemon.memory).ok_or_else(|| reason.clone())?,
-    };
-    report.laps.end("inputs");
-
-    // 3. Which compile is this?
-    let action = action(&request, &compiler, &plan, environment, &toolchain, &inputs);
-    let command = action.command_key();
-    let mut keys = Keys::of(&action, &inputs, &daemon.settings.base_dirs);
-
-    // 4. Is its result here?
-    if request.cache == CacheUse::Refresh {
-        daemon.stats.count_forced();
+    let compile = Compile { request, compiler, plan, environment, farm };
+    for way in [Way::Any, Way::Exact] {
+        if let Some(end) = compile.attempt(daemon, way, report).await? {
+            return Ok(end);
+        }
     }
-    if request.reads_cache()
-        && let Some(kept) = keys.find(&daemon.results)
-    {
-        return give(&request, kept, report);
+    Err(LocalReason::RemoteFailed)
+}
+
+/// A compile that may leave.
+struct Compile {
+    request: Request,
+    compiler: Resolved,
+    plan: Arc<Plan>,
+    environment: BTreeMap<String, String>,
+    /// Whether the farm may be asked.
+    farm: Result<(), LocalReason>,
+}
+
+impl Compile {
+    /// The other steps; `None` when the inputs were scanned and a worker missed one.
+    async fn attempt(
+        &self,
+        daemon: &Daemon,
+        way: Way,
+        report: &mut Report,
+    ) -> Result<Option<(Reply, Finding)>, LocalReason> {
+        let Self { request, compiler, plan, environment, farm } = self;
+        // 2. What does it need? So far nobody was asked but this machine.
+        let toolchain = daemon.toolchain(compiler).await?;
+        report.laps.end("toolchain");
+        let inputs = self.inputs(daemon, &toolchain, way, report).await?;
+
+        // 3. Which compile is this?
+        let action = action(request, compiler, plan, environment.clone(), &toolchain, &inputs);
+        let command = action.command_key();
+        let mut keys = Keys::of(&action, &inputs, &daemon.settings.base_dirs);
+
+        // 4. Is its result here?
+        if request.cache == CacheUse::Refresh {
+            daemon.stats.count_forced();
+        }
+        if request.reads_cache()
+            && let Some(kept) = keys.find(&daemon.results)
+        {
+            return give(request, kept, report).map(Some);
+        }
+        farm.clone()?;
+
+        // 5. Run it on the farm. The toolchain goes up once, in the background if that takes long.
+        let reach = daemon.link.reach().await?;
+        let there = daemon.upload(&toolchain, &reach).await;
+        there.map_err(|reason| daemon.note_trouble(reason))?;
+        let mut sources = inputs.sources.clone();
+        sources.extend(toolchain.sources.iter().map(|(name, source)| (*name, source.clone())));
+        let job = request.job(action, plan, &inputs, &toolchain, &sources);
+        let (answer, outputs) = run(daemon, &reach, job, &inputs, &mut report.laps).await?;
+        if inputs.extent == Extent::Larger && misses_file(daemon, &reach, &answer.outcome).await {
+            return Ok(None);
+        }
+
+        // 6. Believe it only if it is whole and nothing changed meanwhile.
+        let checked = check(daemon, plan, &answer.outcome, &inputs)?;
+        locale::check_messages(&request.text_environment, &answer.outcome, &toolchain)?;
+        let (stdout, stderr) = match outputs::streams(&reach.blobs, &answer.outcome).await {
+            Ok(streams) => streams,
+            Err(error) => return Err(report_wrong(daemon, &reach, keys.action, error).await),
+        };
+        request.check_terminal(&stderr)?;
+
+        // 7. Write it, and keep it for the next time.
+        let result = Kept { stdout, stderr, outputs, worker: answer.worker.clone() };
+        if let Checked::Success = checked {
+            outputs::write(Path::new(&request.directory), &result.outputs, request.umask)?;
+            keys.action = precise_key(daemon, &inputs, &command, answer.reads.as_ref());
+            request.keep(daemon, &keys, &result);
+        }
+        report.laps.end("write");
+        let reply = result.reply(answer.outcome.exit);
+        Ok(Some((reply, answer.finding())))
     }
-    farm?;
 
-    // 5. Run it on the farm. The toolchain goes up once, in the background if that takes long.
-    let reach = daemon.link.reach().await?;
-    let there = daemon.upload(&toolchain, &reach).await;
-    there.map_err(|reason| daemon.note_trouble(reason))?;
-    let mut sources = inputs.sources.clone();
-    sources.extend(toolchain.sources.iter().map(|(name, source)| (*name, source.clone())));
-    let job = request.job(action, &plan, &inputs, &toolchain, &sources);
-    let (answer, outputs) = run(daemon, &reach, job, &inputs, &mut report.laps).await?;
-
-    // 6. Believe it only if it is whole and nothing changed meanwhile.
-    let checked = check(daemon, &plan, &answer.outcome, &inputs)?;
-    locale::check_messages(&request.text_environment, &answer.outcome, &toolchain)?;
-    let (stdout, stderr) = match streams(&reach.blobs, &answer.outcome).await {
-        Ok(streams) => streams,
-        Err(error) => return Err(report_wrong(daemon, &reach, keys.action, error).await),
-    };
-    request.check_terminal(&stderr)?;
-
-    // 7. Write it, and keep it for the next time.
-    let result = Kept { stdout, stderr, outputs, worker: answer.worker.clone() };
-    if let Checked::Success = checked {
-        outputs::write(Path::new(&request.directory), &result.outputs, request.umask)?;
-        keys.action = precise_key(daemon, &inputs, &command, answer.reads.as_ref());
-        request.keep(daemon, &keys, &result);
+    async fn inputs(
+        &self,
+        daemon: &Daemon,
+        toolchain: &ReadyToolchain,
+        way: Way,
+        report: &mut Report,
+    ) -> Result<Arc<Inputs>, LocalReason> {
+        let reader = self.request.reader(&self.compiler, &self.plan, toolchain, &self.environment);
+        if let Err(reason) = &self.farm {
+            let inputs = inputs::recall(&reader, &daemon.memory).ok_or_else(|| reason.clone())?;
+            report.laps.end(Mode::Remembered.step());
+            return Ok(inputs);
+        }
+        let found = inputs::discover(reader, &Finder::of(daemon), way).await?;
+        daemon.stats.count_inputs(&found);
+        report.laps.end(found.mode.step());
+        Ok(found.inputs)
     }
-    report.laps.end("write");
-    let reply = result.reply(answer.outcome.exit);
-    Ok((reply, answer.finding()))
+}
+
+/// Whether a worker's compile failed because a file was not there. Where remote failures are
+/// trusted, any failure may be that: messages may be in another language.
+async fn misses_file(daemon: &Daemon, reach: &Reach, outcome: &Outcome) -> bool {
+    if outcome.exit.is_success() {
+        return false;
+    }
+    if daemon.settings.dist.trust_remote_failures {
+        return true;
+    }
+    let Ok((_, stderr)) = outputs::streams(&reach.blobs, outcome).await else { return false };
+    scan::misses_file(&stderr)
 }
 
 /// The key under which a result is kept: that over what the compile read, if that is known. It is
@@ -285,136 +327,10 @@ impl Answer {
     }
 }
 
-impl Request {
-    fn of(request: CompileRequest) -> Result<Self, LocalReason> {
-        let text = |text: &OsText| text.to_utf8().ok_or(LocalReason::NotUtf8);
-        // A variable that is not UTF-8 is not one of the compiler's.
-        let text_environment = request
-            .environment
-            .iter()
-            .filter_map(|(name, value)| Some((name.to_utf8()?, value.to_utf8()?)))
-            .collect();
-        let cache = cache_use(&text_environment);
-        Ok(Self {
-            cache,
-            program: text(&request.program)?,
-            arguments: request.arguments.iter().map(text).collect::<Result<_, _>>()?,
-            directory: text(&request.directory)?,
-            environment: request
-                .environment
-                .into_iter()
-                .map(|(name, value)| (name.into(), value.into()))
-                .collect(),
-            text_environment,
-            diagnostics: request.diagnostics,
-            umask: request.umask,
-        })
-    }
-
-    /// What the farm is asked to do.
-    fn job<'a>(
-        &self,
-        action: Action,
-        plan: &Plan,
-        inputs: &Inputs,
-        toolchain: &ReadyToolchain,
-        sources: &'a Sources,
-    ) -> Job<'a> {
-        Job {
-            action,
-            inputs_zstd: inputs.inline_zstd.clone(),
-            main: inputs.main,
-            references: toolchain.references,
-            sources,
-            cache: self.cache,
-            reads: plan.reads.clone().map(|way| ReadsAsked { way, always: inputs.always.clone() }),
-            extent: inputs.extent,
-        }
-    }
-
-    /// Whether the farm may be asked, and is worth it now.
-    fn check_farm(&self, daemon: &Daemon) -> Result<(), LocalReason> {
-        match self.text_environment.contains_key("JETCC_NO_DIST_COMPILE") {
-            true => Err(LocalReason::Disabled),
-            false => daemon.link.check(),
-        }
-    }
-
-    /// Whether a known result may be the answer.
-    fn reads_cache(&self) -> bool {
-        self.cache == CacheUse::ReadWrite
-    }
-
-    /// Keeps a result on this machine, if that is allowed.
-    fn keep(&self, daemon: &Daemon, keys: &Keys, result: &Kept) {
-        let readonly = daemon.settings.cache_readonly
-            || !matches!(
-                self.text_environment.get("JETCC_READONLY").map_or("", String::as_str),
-                "" | "0" | "false"
-            );
-        if self.cache != CacheUse::Off && !readonly {
-            daemon.keep(keys, result);
-        }
-    }
-
-    /// Messages for a terminal are the local compiler's.
-    fn check_terminal(&self, stderr: &Bytes) -> Result<(), LocalReason> {
-        match self.diagnostics {
-            Diagnostics::Terminal if !stderr.is_empty() => Err(LocalReason::Terminal),
-            Diagnostics::Terminal | Diagnostics::Stream => Ok(()),
-        }
-    }
-
-    /// The working directory as the compiler will name it in debug information: `PWD` if that
-    /// leads to the same place.
-    fn logical_directory(&self) -> String {
-        match self.text_environment.get("PWD") {
-            Some(pwd) if pwd.starts_with('/') && same_place(pwd, &self.directory) => pwd.clone(),
-            _ => self.directory.clone(),
-        }
-    }
-
-    fn reader(
-        &self,
-        compiler: &Resolved,
-        plan: &Arc<Plan>,
-        toolchain: &ReadyToolchain,
-        travelling: &BTreeMap<String, String>,
-    ) -> Reader {
-        Reader {
-            toolchain: toolchain.digest,
-            travelling: travelling.clone(),
-            compiler: compiler.clone(),
-            plan: plan.clone(),
-            directory: self.directory.clone(),
-            logical_directory: self.logical_directory(),
-            environment: self.environment.clone(),
-            epoch: self.text_environment.contains_key("SOURCE_DATE_EPOCH"),
-        }
-    }
-}
-
-/// What caches may do; the variables are sccache's under our name.
-fn cache_use(environment: &BTreeMap<String, String>) -> CacheUse {
-    if environment.contains_key("JETCC_NO_CACHE") {
-        CacheUse::Off
-    } else if environment.contains_key("JETCC_RECACHE") {
-        CacheUse::Refresh
-    } else {
-        CacheUse::ReadWrite
-    }
-}
-
 impl Kept {
     fn reply(&self, exit: Exit) -> Reply {
         Reply::Compiled { exit, stdout: self.stdout.to_vec(), stderr: self.stderr.to_vec() }
     }
-}
-
-fn same_place(one: &str, other: &str) -> bool {
-    use std::os::unix::fs::MetadataExt as _;
-    let place = |path| std::fs::metadata(path).ok().map(|found| (found.dev(), found.ino()));
-    place(one).is_some_and(|found| Some(found) == place(other))
 }
 
 async fn resolve(daemon: &Daemon, request: &Request) -> Result<Resolved, LocalReason> {
@@ -476,13 +392,4 @@ fn action(
         inputs: inputs.digest,
         outputs: plan.outputs.clone(),
     }
-}
-
-/// What the compiler wrote to its streams.
-async fn streams(
-    blobs: &crate::store::Blobs,
-    outcome: &Outcome,
-) -> Result<(Bytes, Bytes), StoreError> {
-    let open = async |stream| content::unpack(blobs, stream, STREAM_BYTES_MAX).await;
-    Ok((open(&outcome.stdout).await?, open(&outcome.stderr).await?))
 }

@@ -25,6 +25,7 @@ use super::login::Bearer;
 use super::memory::Memory;
 use super::ready_toolchain::ReadyToolchain;
 use super::report::Finding;
+use super::scan::Scanner;
 use super::settings::Settings;
 use super::slots::Slots;
 use super::socket;
@@ -71,6 +72,8 @@ pub struct Daemon {
     pub view: View,
     /// Dependency passes at once.
     pub passes: Semaphore,
+    /// Follows includes.
+    pub scanner: Arc<Scanner>,
     toolchains: Toolchains<FileFacts>,
     ready: Mutex<std::collections::HashMap<Digest, Arc<ReadyToolchain>>>,
     history: History,
@@ -117,6 +120,7 @@ impl Daemon {
             resolver: Resolver::new(home.own_executable.clone()),
             view: View::own(),
             passes: Semaphore::new(cores + 1),
+            scanner: Arc::default(),
             history: History::open(home.cache_dir.join("history")),
             slots: Slots::new(settings.local_slots.unwrap_or(cores)),
             active: AtomicUsize::new(0),

@@ -4,7 +4,7 @@
 //! Called by `main`. Promises: a compile ends as the local compiler would have ended it; whatever
 //! goes wrong on the way leads to a local compile with a [`crate::job::LocalReason`].
 //!
-//! Reading order: [`wrapper`], [`view`], [`ipc`], [`compile`] (the story), [`inputs`] (with `memory` and `folders`), [`ready_toolchain`], [`upload`],
+//! Reading order: [`wrapper`], [`view`], [`ipc`], [`request`], [`compile`] (the story), [`inputs`] (with `memory`, `folders` and [`scan`]), [`ready_toolchain`], [`upload`],
 //! [`remote`], [`locale`], [`cache`] (results on this disk), [`outputs`], [`slots`], [`daemon`], [`link`], [`login`] (who we are), [`stats`], [`history`], [`settings`].
 
 pub mod cache;
@@ -23,6 +23,8 @@ pub mod outputs;
 mod ready_toolchain;
 pub mod remote;
 pub mod report;
+mod request;
+pub mod scan;
 pub mod settings;
 pub mod slots;
 pub mod socket;

@@ -8,9 +8,11 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 
-use crate::job::{LocalReason, Output, WantedOutput};
+use crate::job::{LocalReason, Outcome, Output, WantedOutput};
 use crate::store::{Blobs, StoreError, content};
 
+/// Most bytes of a stream that are replayed.
+const STREAM_BYTES_MAX: u64 = 64 << 20;
 /// Largest file that is written, in bytes.
 const OUTPUT_BYTES_MAX: u64 = 2 << 30;
 
@@ -164,6 +166,15 @@ fn write_beside(target: &Path, body: &Body, mode: u32) -> io::Result<Beside> {
 
 fn trouble(target: &Path, error: &io::Error) -> LocalReason {
     LocalReason::WriteOutput(format!("`{}`: {error}", target.display()))
+}
+
+/// What the compiler wrote to its streams: stdout, stderr.
+///
+/// # Errors
+/// When the store does not have it, or other bytes.
+pub async fn streams(blobs: &Blobs, outcome: &Outcome) -> Result<(Bytes, Bytes), StoreError> {
+    let open = async |stream| content::unpack(blobs, stream, STREAM_BYTES_MAX).await;
+    Ok((open(&outcome.stdout).await?, open(&outcome.stderr).await?))
 }
 
 #[cfg(test)]

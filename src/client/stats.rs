@@ -8,6 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use serde_json::{Value, json};
 
 use super::cache::State;
+use super::inputs::Found;
 use super::report::{Finding, Report};
 use crate::job::LocalReason;
 
@@ -31,6 +32,8 @@ struct Counters {
     uploaded_bytes: u64,
     uploaded_blobs: u64,
     corrupt_blobs: u64,
+    inputs: BTreeMap<&'static str, u64>,
+    exact_passes: BTreeMap<&'static str, u64>,
 }
 
 /// The daemon's counters.
@@ -66,6 +69,15 @@ impl Stats {
                 counters.remote_ms += times.run_ms;
                 counters.wall_ms += report.wall_ms;
             }
+        }
+    }
+
+    /// Counts how the inputs of a compile were found.
+    pub fn count_inputs(&self, found: &Found) {
+        let mut counters = self.lock();
+        *counters.inputs.entry(found.mode.name()).or_default() += 1;
+        if let Some(doubt) = &found.doubt {
+            *counters.exact_passes.entry(doubt.name()).or_default() += 1;
         }
     }
 
@@ -134,6 +146,8 @@ impl Stats {
                 "uploaded_bytes": counters.uploaded_bytes,
                 "uploaded_blobs": counters.uploaded_blobs,
                 "corrupt_blobs": counters.corrupt_blobs,
+                "inputs": counters.inputs,
+                "exact_passes": counters.exact_passes,
                 "local_cache_hits": counters.kept_hits,
                 "local_cache_damaged": kept.damaged,
                 "local_cache_evicted": kept.evicted,
@@ -187,7 +201,12 @@ pub fn text(json: &Value) -> String {
     row("Outputs with wrong bytes", &stats["corrupt_blobs"]);
     row("Cache size in bytes", &json["cache_size"]);
     row("Max cache size in bytes", &json["max_cache_size"]);
-    for (title, key) in [("by worker", "dist_compiles"), ("local, by reason", "local_reasons")] {
+    for (title, key) in [
+        ("by worker", "dist_compiles"),
+        ("local, by reason", "local_reasons"),
+        ("inputs", "inputs"),
+        ("compiler asked for inputs, by reason", "exact_passes"),
+    ] {
         let Some(counts) = stats[key].as_object().filter(|counts| !counts.is_empty()) else {
             continue;
         };

@@ -2,14 +2,17 @@
 //! bytes, without parsing. It would rather see too much than too little; what it sees too much
 //! only costs a local compile.
 
+use std::sync::Arc;
+
 use memchr::{memchr_iter, memmem, memrchr};
 use serde::{Deserialize, Serialize};
 
+use super::includes::{self, Includes};
 use super::{include_test, line_marks};
 
 /// Names what [`scan_facts`] finds and what is concluded from it: facts and lists of inputs of
 /// another version are not used. To be raised with every change of either.
-pub const FACTS_VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "-1");
+pub const FACTS_VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "-2");
 
 /// What a file says, remembered by its digest.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,6 +39,9 @@ pub struct FileFacts {
     pub line_files: Vec<String>,
     /// Such a claim is not understood.
     pub unresolved_line_file: bool,
+    /// What it includes; files are many, and each is asked for by many compiles.
+    #[serde(with = "includes::shared")]
+    pub includes: Arc<Includes>,
 }
 
 /// `__has_include("name")` or one of its kin.
@@ -51,8 +57,11 @@ pub struct IncludeTest {
 
 /// Scans one file.
 pub fn scan_facts(bytes: &[u8]) -> FileFacts {
+    let has_odd_cuts = includes::has_odd_cuts(bytes);
     let spliced = splice(bytes);
     let bytes = spliced.as_deref().unwrap_or(bytes);
+    let mut includes = includes::collect(bytes);
+    includes.unresolved |= has_odd_cuts;
     let line_marks = line_marks::line_marks(bytes);
     let mut facts = FileFacts {
         time_macro: names(bytes, b"__DATE__") || names(bytes, b"__TIME__"),
@@ -64,6 +73,7 @@ pub fn scan_facts(bytes: &[u8]) -> FileFacts {
         file_times: compares_file_times(bytes),
         line_files: line_marks.files,
         unresolved_line_file: line_marks.unresolved,
+        includes: Arc::new(includes),
         ..FileFacts::default()
     };
     include_test::collect(bytes, &mut facts);

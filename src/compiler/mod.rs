@@ -12,7 +12,7 @@
 //! Reading order: [`family`], `response`, `flags` (the tables), `scan` (argv into words),
 //! `fold` (words into one description), `nested` (`-Wa,`, `-Wp,`, `-Xclang`), [`language`],
 //! `outputs`, `plan` (the story), [`environment`]; then what reads bytes: [`depfile`],
-//! [`search`], [`version`], [`facts`]; then the worker's side, [`allow`].
+//! [`search`], [`version`], [`facts`] (with [`includes`]); then the worker's side, [`allow`].
 
 pub mod allow;
 pub mod depfile;
@@ -22,6 +22,7 @@ pub mod family;
 mod flags;
 mod fold;
 mod include_test;
+pub mod includes;
 pub mod language;
 mod line_marks;
 mod nested;

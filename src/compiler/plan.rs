@@ -52,6 +52,8 @@ pub struct Plan {
     /// `LC_ALL=C`, the list's headings are translated). `None` when the source is the only file
     /// that the preprocessor sees.
     pub dependency: Option<Vec<String>>,
+    /// What the command line says to whoever looks for the includes without the compiler.
+    pub preprocessing: Preprocessing,
     /// Files that the compile reads and the dependency pass does not list.
     pub input_files: Vec<String>,
     /// Directories that flags name; they must exist remotely if they do here, even when empty.
@@ -60,6 +62,17 @@ pub struct Plan {
     pub reads: Option<Way>,
     /// The command itself defines both `__DATE__` and `__TIME__`, so the clock does not matter.
     pub fixed_time: bool,
+}
+
+/// What decides about includes besides the files themselves.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Preprocessing {
+    /// Files that are read before the source, as `-include` and `-imacros` name them.
+    pub forced: Vec<String>,
+    /// Macros that are defined, `NAME` or `NAME=TEXT`.
+    pub defines: Vec<String>,
+    /// All arguments that may decide in which folders is searched.
+    pub search: Vec<String>,
 }
 
 /// What to do with a command. `read_file` gets absolute paths of response files.
@@ -113,6 +126,7 @@ fn decide(invocation: &Invocation<'_>) -> Result<Option<Plan>, LocalReason> {
         reads,
         dependency: preprocessed.then(|| dependency_pass(&words, invocation.family, language)),
         fixed_time: fixes_time(&seen),
+        preprocessing: preprocessing(&seen, &words),
         arguments: invocation.arguments.to_vec(),
         input_files: seen.input_files,
         directories: seen.directories,
@@ -127,7 +141,7 @@ fn the_source<'a>(seen: &Seen<'a>, family: Family) -> Result<(&'a str, Language)
         let name = path.rsplit('/').next().unwrap_or(path);
         return Err(LocalReason::Language(name.to_owned()));
     };
-    match seen.included {
+    match seen.included.last() {
         Some(file) if !language.includes(family) => {
             Err(LocalReason::Flag(format!("-include {file}")))
         }
@@ -204,6 +218,22 @@ fn dependency_pass(words: &[Word<'_>], family: Family, language: Language) -> Ve
         Family::Clang => "-Qunused-arguments".into(),
     });
     arguments
+}
+
+fn preprocessing(seen: &Seen<'_>, words: &[Word<'_>]) -> Preprocessing {
+    let owned = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
+    let may_decide = |word: &&Word<'_>| {
+        word.flag.is_some_and(|flag| {
+            !matches!(flag.effect, Effect::Define | Effect::Include)
+                && flag.name != "-U"
+                && stays_in_pass(flag.effect, word.value)
+        })
+    };
+    Preprocessing {
+        forced: owned(&seen.included),
+        defines: owned(&seen.defines),
+        search: words.iter().filter(may_decide).flat_map(|word| word.spelled).cloned().collect(),
+    }
 }
 
 fn stays_in_pass(effect: Effect, value: &str) -> bool {

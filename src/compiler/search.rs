@@ -10,6 +10,9 @@ pub struct Search {
     pub angle: Vec<String>,
     /// macOS framework directories among them, without the remark behind the name.
     pub frameworks: Vec<String>,
+    /// Directories that were asked for and are not among them: nothing is there, or it is one that
+    /// is among them already.
+    pub ignored: Vec<String>,
     /// Whether the list was seen from head to end and every name is UTF-8. The headings are
     /// translated: run the compiler with `LC_ALL=C`.
     pub complete: bool,
@@ -18,6 +21,8 @@ pub struct Search {
 const QUOTE_HEAD: &[u8] = b"#include \"...\" search starts here:";
 const ANGLE_HEAD: &[u8] = b"#include <...> search starts here:";
 const END: &[u8] = b"End of search list.";
+const IGNORED: [&[u8]; 2] =
+    [b"ignoring nonexistent directory \"", b"ignoring duplicate directory \""];
 const FRAMEWORK_REMARK: &str = " (framework directory)";
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -46,7 +51,14 @@ pub fn parse_search_dirs(stderr: &[u8]) -> Search {
                 Ok(name) => search.add(part, name),
                 Err(_) => utf8 = false,
             },
-            _ => {}
+            _ => {
+                let ignored = IGNORED.iter().find_map(|head| line.strip_prefix(*head));
+                match ignored.map(|name| str::from_utf8(name.strip_suffix(b"\"").unwrap_or(name))) {
+                    Some(Ok(name)) => search.ignored.push(name.to_owned()),
+                    Some(Err(_)) => utf8 = false,
+                    None => {}
+                }
+            }
         }
     }
     search.complete = ended && utf8 && part == Part::Outside;
@@ -74,6 +86,7 @@ mod tests {
     #[test]
     fn lists_are_read_to_their_end() {
         let text = b"ignoring nonexistent directory \"/nope\"\n\
+            ignoring duplicate directory \"q dir/\"\n  as it is a non-system directory\n\
             #include \"...\" search starts here:\n q dir\n\
             #include <...> search starts here:\n /usr/include\n /S/F (framework directory)\n\
             End of search list.\n other\n";
@@ -81,6 +94,7 @@ mod tests {
         assert_eq!(search.quote, ["q dir"]);
         assert_eq!(search.angle, ["/usr/include"]);
         assert_eq!(search.frameworks, ["/S/F"]);
+        assert_eq!(search.ignored, ["/nope", "q dir/"]);
         assert!(search.complete);
     }
 

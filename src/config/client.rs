@@ -29,6 +29,7 @@ pub(super) const CLIENT: Overrides = &[
     ("JETCC_DIST_AUTH_REDIRECT_URI", "dist.auth.redirect_uri", Kind::Text),
     ("JETCC_DIST_STORE_URL", "dist.store.url", Kind::Text),
     ("JETCC_DIST_TRUST_REMOTE_FAILURES", "dist.trust_remote_failures", Kind::Switch),
+    ("JETCC_DIST_SCAN", "dist.scan", Kind::Switch),
     ("JETCC_DIST_QUEUE_WAIT_SECONDS_MAX", "dist.queue_wait_seconds_max", Kind::Number),
     ("JETCC_DIST_SILENCE_SECONDS_MAX", "dist.silence_seconds_max", Kind::Number),
     ("JETCC_DIST_JOB_SECONDS_MAX", "dist.job_seconds_max", Kind::Number),

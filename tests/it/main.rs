@@ -21,6 +21,7 @@ mod remembered;
 mod restart;
 mod revocation;
 mod rights;
+mod scanned;
 mod secrets;
 mod seeds;
 mod socket;

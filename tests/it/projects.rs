@@ -58,7 +58,7 @@ async fn build(
 
 /// Builds with each set of flags, locally and through the farm, and compares everything.
 async fn compare(name: &str, compilers: [&str; 2], flag_sets: &[&str]) {
-    let farm = Farm::builder().start().await;
+    let farm = Farm::builder().setting("client", "dist.scan = true").start().await;
     let project = project(name);
     let (mut compiles, mut messages) = (0, 0);
     for flags in flag_sets {
@@ -84,6 +84,9 @@ async fn compare(name: &str, compilers: [&str; 2], flag_sets: &[&str]) {
     let stats = farm.stats().await;
     assert!(stats.local().is_empty(), "{:?}\n{}", stats.local(), farm.explain(": local, ").await);
     assert_eq!(stats.remote() + stats.hits(), compiles);
+    // The first ones of each set of flags ask the compiler, as many as run at once.
+    let scanned = stats.inputs("scanned");
+    assert!(scanned * 10 >= compiles * 7, "{scanned} of {compiles} compiles were scanned");
     assert!(messages > 0, "no compile said anything");
     farm.finish().await;
 }

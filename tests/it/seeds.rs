@@ -40,6 +40,7 @@ fn seeds_are_current() {
         ("elf", programs()),
         ("command", commands()),
         ("source", sources()),
+        ("include", includes()),
     ] {
         let named = contents.into_iter().enumerate();
         seeds.extend(named.map(|(index, bytes)| (target, format!("seed-{index}"), bytes)));
@@ -435,6 +436,16 @@ fn commands() -> Vec<Vec<u8>> {
         (0, "-o\0a.out\0a.c"),
     ];
     lines.map(|(kind, line)| tagged(kind, line.as_bytes())).into()
+}
+
+fn includes() -> Vec<Vec<u8>> {
+    let texts = [
+        "#include <a.h>\n # /* b */ include_next \"b c.h\" // d\n%:import<e/f.h>\n",
+        "#define A_H \"a.h\"\n#define B_H <b.h> /* b */\n#define C(x) #x\n#include A_H\n\
+         #include C(c.h)\n",
+        "/* a\n * #include <b.h>\n */ #include <c.h>\n#inc\\\nlude \\\n \"d.h\"\n?\u{3f}=include <e.h>\n",
+    ];
+    texts.map(|text| text.as_bytes().to_vec()).into()
 }
 
 fn sources() -> Vec<Vec<u8>> {

@@ -17,7 +17,7 @@ use crate::store::walk::{Added, Built, TreeBuilder};
 
 /// The tree of what `listing` names, and what to watch for.
 pub(super) fn build(
-    command: Digest,
+    (command, extent): (Digest, Extent),
     reader: &Reader,
     listing: &Listing,
     index: &FileIndex<FileFacts>,
@@ -50,7 +50,8 @@ pub(super) fn build(
     for (folder, test) in &tests {
         named.extend(add_tested(folder, test, &listing.search, reader, &mut builder)?);
     }
-    let lookout = lookout(reader, listing, tests.iter().map(|(_, test)| test.name.as_str()));
+    let names = tests.iter().map(|(_, test)| &test.name).chain(&listing.missing);
+    let lookout = lookout(reader, listing, names.map(String::as_str));
     let built = builder.finish();
     refuse_twins(reader.compiler.family, &built, &once)?;
     let always = [&reader.plan.source].into_iter().chain(&reader.plan.input_files);
@@ -59,7 +60,7 @@ pub(super) fn build(
     let always = PathList::new(always).ok_or_else(|| {
         LocalReason::UnreadableInput("too many files whose being there is tested".into())
     })?;
-    let about = About { command, main, always, extent: Extent::Exact };
+    let about = About { command, main, always, extent };
     let inputs = Inputs::of_tree(about, &built.tree, built.seen);
     Ok((inputs, lookout))
 }

@@ -1,6 +1,7 @@
 //! Where a new file would make a list of inputs wrong.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use super::{Listing, Reader, absolute};
@@ -49,8 +50,20 @@ pub(super) fn lookout<'a>(
         let precompiled = PRECOMPILED.iter().map(|suffix| format!("{name}.{suffix}").into());
         lookout.names.extend(precompiled);
     }
+    let mut watched = HashSet::new();
     for name in names {
-        lookout.watch(&bases, name);
+        // Of the names in one folder the first one watches for the folder.
+        match name.rsplit_once('/') {
+            Some((folder, _)) if watched.insert(folder) => lookout.watch(&bases, name),
+            _ => lookout
+                .names
+                .extend(name.split('/').filter(|part| !is_step(part)).map(OsString::from)),
+        }
     }
     lookout
+}
+
+/// A part of a path that names nothing.
+fn is_step(part: &str) -> bool {
+    matches!(part, "" | "." | "..")
 }

@@ -1,8 +1,8 @@
-//! Which files will the compile read? Remembers what a command read last time; else asks the
-//! compiler's own dependency pass, follows every path as the kernel would and puts what it finds
-//! into a tree.
+//! Which files will the compile read? Remembers what a command read last time; else scans for
+//! includes ([`super::scan`]), and in doubt asks the compiler's own dependency pass. Follows every
+//! path as the kernel would and puts what it finds into a tree.
 //!
-//! In reading order: [`pass`] asks the compiler, [`build`] makes the tree of what it lists, and
+//! In reading order: [`pass`] asks the compiler, [`build`] makes the tree of what is listed, and
 //! [`lookout`] says what would make the list wrong. [`precise`] leaves out what was not read;
 //! [`offers`] when somebody else found out what that is.
 
@@ -11,8 +11,10 @@ mod lookout;
 mod offers;
 mod pass;
 mod precise;
+#[cfg(test)]
+mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ffi::OsString;
 use std::sync::Arc;
 
@@ -20,8 +22,10 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 
+use super::daemon::Daemon;
 use super::folders::now_ns;
-use super::memory::Memory;
+use super::memory::{Lookout, Memory};
+use super::scan::{Doubt, Scanner};
 use super::upload::Sources;
 use crate::compiler::search::Search;
 use crate::compiler::{FileFacts, Plan};
@@ -36,7 +40,8 @@ use crate::toolchain::resolve::Resolved;
 pub enum Extent {
     /// It does: the compiler, or whoever ran it, said so.
     Exact,
-    /// It reads some of them.
+    /// It reads some of them: includes were followed without the compiler, and should a file be
+    /// missing, the compiler knows better.
     Larger,
 }
 
@@ -60,6 +65,83 @@ pub struct Inputs {
     pub always: PathList,
     /// What to look at again before the result is believed.
     pub seen: Vec<Seen>,
+}
+
+/// How inputs were found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// They are those of last time.
+    Remembered,
+    /// By following the includes: more than the compiler reads.
+    Scanned,
+    /// By asking the compiler.
+    Exact,
+}
+
+impl Mode {
+    /// Name in the statistics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Remembered => "remembered",
+            Self::Scanned => "scanned",
+            Self::Exact => "exact",
+        }
+    }
+
+    /// Name of the step in a report.
+    pub fn step(self) -> &'static str {
+        match self {
+            Self::Remembered => "inputs (remembered)",
+            Self::Scanned => "inputs (scanned)",
+            Self::Exact => "inputs (exact)",
+        }
+    }
+}
+
+/// Which ways to find inputs are open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// Any.
+    Any,
+    /// None but the compiler's own word, now or remembered.
+    Exact,
+}
+
+/// Inputs, and how they were found.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// The inputs.
+    pub inputs: Arc<Inputs>,
+    /// How they were found.
+    pub mode: Mode,
+    /// Why the compiler was asked.
+    pub doubt: Option<Doubt>,
+}
+
+/// What is known, and who can be asked.
+#[derive(Clone, Copy, Debug)]
+pub struct Finder<'a> {
+    /// Inputs of commands that were seen before.
+    pub memory: &'a Memory,
+    /// What is in files.
+    pub index: &'a FileIndex<FileFacts>,
+    /// Bounds the compilers started at once.
+    pub passes: &'a Semaphore,
+    /// Follows includes, if that is wanted.
+    pub scanner: Option<&'a Arc<Scanner>>,
+}
+
+impl<'a> Finder<'a> {
+    /// With what `daemon` knows.
+    pub fn of(daemon: &'a Daemon) -> Self {
+        let scans = daemon.settings.dist.scan;
+        Self {
+            memory: &daemon.memory,
+            index: &daemon.index,
+            passes: &daemon.passes,
+            scanner: scans.then_some(&daemon.scanner),
+        }
+    }
 }
 
 pub use offers::choose;
@@ -86,15 +168,19 @@ pub struct Reader {
     pub epoch: bool,
 }
 
-/// What the dependency pass tells.
+/// What the dependency pass tells, or the scan.
 #[derive(Debug, Default)]
-struct Listing {
-    files: Vec<String>,
-    search: Search,
+pub struct Listing {
+    /// The files as the command and its includes spell them; the source first.
+    pub files: Vec<String>,
+    /// Headers that were looked for and not found.
+    pub missing: BTreeSet<String>,
+    /// Where it was searched.
+    pub search: Search,
     /// Whether the compiler takes the time from `SOURCE_DATE_EPOCH`.
-    takes_epoch: bool,
-    /// When the pass began, Unix time in ns.
-    began_ns: i64,
+    pub takes_epoch: bool,
+    /// When the search began, Unix time in ns.
+    pub began_ns: i64,
 }
 
 impl Reader {
@@ -116,36 +202,83 @@ pub fn recall(reader: &Reader, memory: &Memory) -> Option<Arc<Inputs>> {
     reader.key().ok().and_then(|key| memory.recall(&key))
 }
 
-/// Finds the inputs of `reader`'s command. `passes` bounds the compilers started at once.
+/// Finds the inputs of `reader`'s command.
 ///
 /// # Errors
 /// Why the compile has to run locally.
-pub async fn discover(
-    reader: Reader,
-    memory: &Memory,
-    index: &FileIndex<FileFacts>,
-    passes: &Semaphore,
-) -> Result<Arc<Inputs>, LocalReason> {
+pub async fn discover(reader: Reader, finder: &Finder<'_>, way: Way) -> Result<Found, LocalReason> {
     let key = reader.key()?;
-    if let Some(inputs) = memory.recall(&key) {
-        return Ok(inputs);
+    let known = finder.memory.recall(&key);
+    if let Some(inputs) = known.filter(|inputs| way == Way::Any || inputs.extent == Extent::Exact) {
+        return Ok(Found { inputs, mode: Mode::Remembered, doubt: None });
     }
     check_source(&reader)?;
+    let reader = Arc::new(reader);
+    let scanned = match (way, finder.scanner) {
+        (Way::Any, Some(scanner)) => scan(key, &reader, scanner, finder.index).await?,
+        (Way::Any, None) => Err(Doubt::Off),
+        (Way::Exact, _) => Err(Doubt::Missed),
+    };
+    let ((inputs, lookout), mode, doubt) = match scanned {
+        Ok(found) => (found, Mode::Scanned, None),
+        Err(doubt) => (ask(key, &reader, finder).await?, Mode::Exact, Some(doubt)),
+    };
+    let inputs = Arc::new(inputs);
+    finder.memory.remember(&inputs, &lookout);
+    Ok(Found { inputs, mode, doubt })
+}
+
+/// Follows the includes. What must not leave may be read by nobody: then the compiler is asked.
+async fn scan(
+    command: Digest,
+    reader: &Arc<Reader>,
+    scanner: &Arc<Scanner>,
+    index: &FileIndex<FileFacts>,
+) -> Result<Result<(Inputs, Lookout), Doubt>, LocalReason> {
+    let (reader, scanner, index) = (reader.clone(), scanner.clone(), index.clone());
+    let scanned = tokio::task::spawn_blocking(move || {
+        let listing = scanner.scan(&reader, &index)?;
+        build::build((command, Extent::Larger), &reader, &listing, &index).map_err(Doubt::Refused)
+    });
+    scanned.await.map_err(|_| LocalReason::Stopping)
+}
+
+/// Asks the compiler, and learns from it for the next scans.
+async fn ask(
+    command: Digest,
+    reader: &Arc<Reader>,
+    finder: &Finder<'_>,
+) -> Result<(Inputs, Lookout), LocalReason> {
     let listing = match &reader.plan.dependency {
-        Some(arguments) => pass::ask(&reader, arguments, passes).await?,
+        Some(arguments) => pass::ask(reader, arguments, finder.passes).await?,
         None => Listing {
             files: vec![reader.plan.source.clone()],
             began_ns: now_ns(),
             ..Listing::default()
         },
     };
-    let index = index.clone();
-    let built =
-        tokio::task::spawn_blocking(move || build::build(key, &reader, &listing, &index)).await;
-    let (inputs, lookout) = built.map_err(|_| LocalReason::Stopping)??;
-    let inputs = Arc::new(inputs);
-    memory.remember(&inputs, &lookout);
-    Ok(inputs)
+    let (reader, index) = (reader.clone(), finder.index.clone());
+    let scanner = finder.scanner.filter(|_| reader.plan.dependency.is_some()).cloned();
+    let built = tokio::task::spawn_blocking(move || {
+        let exact = build::build((command, Extent::Exact), &reader, &listing, &index)?;
+        if let Some(scanner) = scanner {
+            let is_complete = |scanned: &Listing| {
+                // A refusal says nothing about the next source.
+                build::build((command, Extent::Larger), &reader, scanned, &index)
+                    .map_or(true, |(scanned, _)| holds_all(&scanned, &exact.0))
+            };
+            scanner.learn(&reader, &listing, &index, is_complete);
+        }
+        Ok(exact)
+    });
+    built.await.map_err(|_| LocalReason::Stopping)?
+}
+
+/// Whether every file and link of `few` is in `many`.
+fn holds_all(many: &Inputs, few: &Inputs) -> bool {
+    let there: HashSet<&std::path::Path> =
+        many.seen.iter().map(|seen| seen.path.as_path()).collect();
+    few.seen.iter().all(|seen| seen.stamp.is_none() || there.contains(seen.path.as_path()))
 }
 
 /// The source has to be a file that can be read again: neither a pipe, whose content the dependency
@@ -160,6 +293,6 @@ fn check_source(reader: &Reader) -> Result<(), LocalReason> {
 }
 
 /// `path` seen from `directory`; not cleaned, because `..` after a link means something else.
-fn absolute(directory: &str, path: &str) -> String {
+pub(super) fn absolute(directory: &str, path: &str) -> String {
     if path.starts_with('/') { path.to_owned() } else { format!("{directory}/{path}") }
 }

@@ -34,6 +34,16 @@ impl Stats {
         sum(&self.0["cache_hits"]["counts"])
     }
 
+    /// Compiles whose inputs were found in this way: `remembered`, `scanned`, `exact`.
+    pub(crate) fn inputs(&self, way: &str) -> u64 {
+        self.0["inputs"][way].as_u64().unwrap_or(0)
+    }
+
+    /// How often a compiler was asked for inputs, for `doubt`.
+    pub(crate) fn asked_for(&self, doubt: &str) -> u64 {
+        self.0["exact_passes"][doubt].as_u64().unwrap_or(0)
+    }
+
     /// Local compiles by reason.
     pub(crate) fn local(&self) -> BTreeMap<String, u64> {
         let reasons = self.0["local_reasons"].as_object().cloned().unwrap_or_default();

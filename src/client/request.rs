@@ -1,0 +1,158 @@
+//! A wrapper's request, read: text where text is wanted, and what its variables ask of us.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::cache::{Kept, Keys};
+use super::daemon::Daemon;
+use super::inputs::{Inputs, Reader};
+use super::ipc::{CompileRequest, Diagnostics, OsText};
+use super::ready_toolchain::ReadyToolchain;
+use super::remote::Job;
+use super::upload::Sources;
+use crate::compiler::Plan;
+use crate::job::reads::ReadsAsked;
+use crate::job::wire::CacheUse;
+use crate::job::{Action, LocalReason};
+use crate::toolchain::resolve::Resolved;
+
+/// A request as text, and what the daemon found out about it.
+pub(super) struct Request {
+    pub(super) program: String,
+    pub(super) arguments: Vec<String>,
+    pub(super) directory: String,
+    pub(super) environment: BTreeMap<OsString, OsString>,
+    pub(super) text_environment: BTreeMap<String, String>,
+    pub(super) diagnostics: Diagnostics,
+    pub(super) umask: u32,
+    pub(super) cache: CacheUse,
+}
+
+impl Request {
+    pub(super) fn of(request: CompileRequest) -> Result<Self, LocalReason> {
+        let text = |text: &OsText| text.to_utf8().ok_or(LocalReason::NotUtf8);
+        // A variable that is not UTF-8 is not one of the compiler's.
+        let text_environment = request
+            .environment
+            .iter()
+            .filter_map(|(name, value)| Some((name.to_utf8()?, value.to_utf8()?)))
+            .collect();
+        let cache = cache_use(&text_environment);
+        Ok(Self {
+            cache,
+            program: text(&request.program)?,
+            arguments: request.arguments.iter().map(text).collect::<Result<_, _>>()?,
+            directory: text(&request.directory)?,
+            environment: request
+                .environment
+                .into_iter()
+                .map(|(name, value)| (name.into(), value.into()))
+                .collect(),
+            text_environment,
+            diagnostics: request.diagnostics,
+            umask: request.umask,
+        })
+    }
+
+    /// What the farm is asked to do.
+    pub(super) fn job<'a>(
+        &self,
+        action: Action,
+        plan: &Plan,
+        inputs: &Inputs,
+        toolchain: &ReadyToolchain,
+        sources: &'a Sources,
+    ) -> Job<'a> {
+        Job {
+            action,
+            inputs_zstd: inputs.inline_zstd.clone(),
+            main: inputs.main,
+            references: toolchain.references,
+            sources,
+            cache: self.cache,
+            reads: plan.reads.clone().map(|way| ReadsAsked { way, always: inputs.always.clone() }),
+            extent: inputs.extent,
+        }
+    }
+
+    /// Whether the farm may be asked, and is worth it now.
+    pub(super) fn check_farm(&self, daemon: &Daemon) -> Result<(), LocalReason> {
+        match self.text_environment.contains_key("JETCC_NO_DIST_COMPILE") {
+            true => Err(LocalReason::Disabled),
+            false => daemon.link.check(),
+        }
+    }
+
+    /// Whether a known result may be the answer.
+    pub(super) fn reads_cache(&self) -> bool {
+        self.cache == CacheUse::ReadWrite
+    }
+
+    /// Keeps a result on this machine, if that is allowed.
+    pub(super) fn keep(&self, daemon: &Daemon, keys: &Keys, result: &Kept) {
+        let readonly = daemon.settings.cache_readonly
+            || !matches!(
+                self.text_environment.get("JETCC_READONLY").map_or("", String::as_str),
+                "" | "0" | "false"
+            );
+        if self.cache != CacheUse::Off && !readonly {
+            daemon.keep(keys, result);
+        }
+    }
+
+    /// Messages for a terminal are the local compiler's.
+    pub(super) fn check_terminal(&self, stderr: &Bytes) -> Result<(), LocalReason> {
+        match self.diagnostics {
+            Diagnostics::Terminal if !stderr.is_empty() => Err(LocalReason::Terminal),
+            Diagnostics::Terminal | Diagnostics::Stream => Ok(()),
+        }
+    }
+
+    /// The working directory as the compiler will name it in debug information: `PWD` if that
+    /// leads to the same place.
+    pub(super) fn logical_directory(&self) -> String {
+        match self.text_environment.get("PWD") {
+            Some(pwd) if pwd.starts_with('/') && same_place(pwd, &self.directory) => pwd.clone(),
+            _ => self.directory.clone(),
+        }
+    }
+
+    pub(super) fn reader(
+        &self,
+        compiler: &Resolved,
+        plan: &Arc<Plan>,
+        toolchain: &ReadyToolchain,
+        travelling: &BTreeMap<String, String>,
+    ) -> Reader {
+        Reader {
+            toolchain: toolchain.digest,
+            travelling: travelling.clone(),
+            compiler: compiler.clone(),
+            plan: plan.clone(),
+            directory: self.directory.clone(),
+            logical_directory: self.logical_directory(),
+            environment: self.environment.clone(),
+            epoch: self.text_environment.contains_key("SOURCE_DATE_EPOCH"),
+        }
+    }
+}
+
+/// What caches may do; the variables are sccache's under our name.
+fn cache_use(environment: &BTreeMap<String, String>) -> CacheUse {
+    if environment.contains_key("JETCC_NO_CACHE") {
+        CacheUse::Off
+    } else if environment.contains_key("JETCC_RECACHE") {
+        CacheUse::Refresh
+    } else {
+        CacheUse::ReadWrite
+    }
+}
+
+fn same_place(one: &str, other: &str) -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    let place = |path| std::fs::metadata(path).ok().map(|found| (found.dev(), found.ino()));
+    place(one).is_some_and(|found| Some(found) == place(other))
+}

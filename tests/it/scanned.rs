@@ -1,0 +1,91 @@
+//! Includes that are followed without the compiler: nothing is started on the client, results are the
+//! local ones, and what was missed is made good without a word.
+
+use crate::harness::farm::Farm;
+use crate::harness::project::Project;
+
+const SCAN: &str = "dist.scan = true";
+const FLAGS: &str = "-O1 -g -Iinc -DWHICH=<which.h> -c";
+
+fn project() -> Project {
+    let source = |name: &str| {
+        format!(
+            "#include <stdio.h>\n#include \"{name}.h\"\n#include WHICH\n#include \"names.h\"\n\
+             #include NAMED_H\n#if 0\n#include <never.h>\n#include \"time.h.in\"\n#endif\n\
+             int {name}(void) {{ return WHAT + NAMED + printf(\"{name}\"); }}\n"
+        )
+    };
+    Project::new(&[
+        ("a.c", source("a")),
+        ("b.c", source("b")),
+        ("c.c", source("c")),
+        ("a.h", "#define A 1\n".to_owned()),
+        ("b.h", "#define B 1\n#include \"a.h\"\n".to_owned()),
+        ("c.h", "#pragma once\n".to_owned()),
+        ("inc/which.h", "#define WHAT 7\n".to_owned()),
+        (
+            "names.h",
+            "#ifdef OTHER\n#define NAMED_H \"other.h\"\n#else\n#define NAMED_H \"named.h\"\n#endif\n"
+                .to_owned(),
+        ),
+        ("named.h", "#define NAMED 3\n".to_owned()),
+        ("other.h", "#define NAMED 4\n".to_owned()),
+    ])
+}
+
+fn command(name: &str) -> String {
+    format!("gcc {FLAGS} {name}.c -o {name}.o")
+}
+
+#[tokio::test]
+async fn no_compiler_is_started_where_the_flags_are_known() {
+    let farm = Farm::builder().setting("client", SCAN).start().await;
+    let project = project();
+    assert_eq!(project.same(&farm, &[&command("a")]).await, 1);
+    let first = farm.stats().await;
+    assert_eq!((first.inputs("exact"), first.asked_for("new-flags")), (1, 1));
+    assert_eq!(project.same(&farm, &[&command("b"), &command("c")]).await, 2);
+    let stats = farm.stats().await;
+    assert_eq!((stats.inputs("exact"), stats.inputs("scanned")), (1, 2));
+    assert!(farm.explain("b.c").await.contains("inputs (scanned)"));
+    assert!(stats.local().is_empty(), "{:?}", stats.local());
+    farm.finish().await;
+}
+
+#[tokio::test]
+async fn what_only_dead_code_includes_keeps_nothing_at_home() {
+    let farm = Farm::builder().setting("client", SCAN).start().await;
+    let mut project = project();
+    project.same(&farm, &[&command("a")]).await;
+    project.write("time.h.in", b"const char *now = __TIME__;\n");
+    assert_eq!(project.same(&farm, &[&command("b")]).await, 1);
+    let stats = farm.stats().await;
+    assert_eq!((stats.inputs("scanned"), stats.asked_for("time-macro")), (0, 1));
+    assert!(stats.local().is_empty(), "{:?}", stats.local());
+    farm.finish().await;
+}
+
+#[tokio::test]
+async fn a_file_that_a_worker_misses_is_asked_of_the_compiler() {
+    let farm = Farm::builder().setting("client", SCAN).start().await;
+    let mut project = project();
+    project.same(&farm, &[&command("a")]).await;
+    project.write("b.c", b"#include \"later.h\"\nint b = LATER;\n");
+    assert_eq!(project.same(&farm, &[&command("b")]).await, 0);
+    let stats = farm.stats().await;
+    // The compiler, asked after the worker had failed, cannot list it either.
+    assert_eq!((stats.inputs("scanned"), stats.local_for("dependency-pass")), (1, 1));
+    project.write("later.h", b"#define LATER 1\n");
+    assert_eq!(project.same(&farm, &[&command("b")]).await, 1);
+    farm.finish().await;
+}
+
+#[tokio::test]
+async fn without_the_scan_the_compiler_is_asked() {
+    let farm = Farm::builder().start().await;
+    let project = project();
+    assert_eq!(project.same(&farm, &[&command("a"), &command("b")]).await, 2);
+    let stats = farm.stats().await;
+    assert_eq!((stats.inputs("exact"), stats.asked_for("off")), (2, 2));
+    farm.finish().await;
+}
