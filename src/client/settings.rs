@@ -81,8 +81,8 @@ pub struct Dist {
     pub store: StoreSettings,
     /// Whether a remote failure is final. By default the local compiler has the last word.
     pub trust_remote_failures: bool,
-    /// Whether includes are followed without asking the compiler.
-    pub scan: bool,
+    /// Whether includes are followed without asking the compiler; by default they are.
+    pub scan: Option<bool>,
     /// Longest wait in the queue, in seconds, before the compile runs locally.
     pub queue_wait_seconds_max: Option<u32>,
     /// Longest silence of a worker that took a compile, in seconds, before it runs locally.

@@ -58,7 +58,7 @@ async fn build(
 
 /// Builds with each set of flags, locally and through the farm, and compares everything.
 async fn compare(name: &str, compilers: [&str; 2], flag_sets: &[&str]) {
-    let farm = Farm::builder().setting("client", "dist.scan = true").start().await;
+    let farm = Farm::builder().start().await;
     let project = project(name);
     let (mut compiles, mut messages) = (0, 0);
     for flags in flag_sets {

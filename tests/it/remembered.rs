@@ -4,20 +4,28 @@
 use crate::harness::farm::Farm;
 use crate::harness::project::Project;
 
-const STEPS: u32 = 150;
-const COMMAND: &str = "gcc -g -iquote quote -Iinc0 -Iinc1 -Iinc2 -c src/m.c -o m.o";
+/// Steps of each walk: enough to meet every pair of changes.
+const STEPS: u32 = 700;
+/// A step in so many restarts the daemon: what is remembered then comes from its files.
+const RESTART_EVERY: usize = 40;
+/// Contents of the project that are kept, to go back to as a change of branches would.
+const BRANCHES: usize = 3;
+const COMMANDS: [&str; 4] = [
+    "gcc -g -iquote quote -Iinc0 -Iinc1 -Iinc2 -c src/m.c -o m.o",
+    "g++ -O1 -MD -iquote quote -Iinc0 -isystem inc1 -idirafter inc2 -c src/n.cc -o n.o",
+    "gcc -g -include a.h -Iinc2 -Iinc1 -Iinc0 -c src/m.c -o p.o",
+    "clang -g -iquote quote -Iinc1 -Iinc0 -Iinc2 -c src/m.c -o q.o",
+];
 const SOURCE: &str = r#"
-#include <x.h>
-#include "y.h"
-#include <sub/z.h>
-#if __has_include(<opt/o.h>) || __has_include("q.h")
+#include <a.h>
+#include "b.h"
+#include <sub/d.h>
+#if __has_include(<opt/o.h>) || __has_include("c.h")
 int optional = 1;
 #endif
-int all[] = { X, Y, Z };
 "#;
 const FOLDERS: [&str; 5] = ["src", "quote", "inc0", "inc1", "inc2"];
-const HEADERS: [(&str, &str); 5] =
-    [("x.h", "X"), ("y.h", "Y"), ("sub/z.h", "Z"), ("opt/o.h", "O"), ("q.h", "Q")];
+const HEADERS: [&str; 6] = ["a.h", "b.h", "c.h", "sub/d.h", "sub/e.h", "opt/o.h"];
 
 /// A small generator (xorshift), so that a failure names a seed that repeats it.
 struct Random(u64);
@@ -38,66 +46,164 @@ impl Random {
 fn start() -> Project {
     Project::new(&[
         ("src/m.c", SOURCE),
-        ("src/y.h", "#define Y 1\n"),
-        ("inc2/x.h", "#define X 1\n"),
-        ("inc2/sub/z.h", "#define Z 1\n"),
+        ("src/n.cc", SOURCE),
+        ("src/b.h", "static int b = 1;\n"),
+        ("inc2/a.h", "static int a = 1;\n"),
+        ("inc2/sub/d.h", "static int d = 1;\n"),
         ("inc0/empty", ""),
         ("inc1/empty", ""),
         ("quote/empty", ""),
     ])
 }
 
-/// Changes something; mostly what matters.
-fn change(project: &mut Project, random: &mut Random) -> String {
-    let (header, name) = *random.pick(&HEADERS);
-    let path = format!("{}/{header}", random.pick(&FOLDERS));
-    match random.below(6) {
-        0 | 1 => {
-            project.write(&path, format!("#define {name} {}\n", random.below(100)).as_bytes());
-            format!("write {path}")
-        }
-        2 => {
-            project.remove(&path);
-            format!("remove {path}")
-        }
-        3 => {
-            let folder = random.pick(&["inc0/sub", "inc1/sub", "inc0/opt"]);
-            project.remove(folder);
-            format!("remove {folder}")
-        }
-        4 => {
-            let text = format!("{SOURCE}int edited = {};\n", random.below(100));
-            project.write("src/m.c", text.as_bytes());
-            "edit src/m.c".to_owned()
-        }
-        _ => "nothing".to_owned(),
+/// A header that says which of all headers it is, and may lead to another one in any of the ways
+/// in which a file can.
+fn header(path: &str, random: &mut Random) -> String {
+    let guard: String =
+        path.chars().map(|one| if one.is_alphanumeric() { one } else { '_' }).collect();
+    let other = *random.pick(&HEADERS);
+    let leads = match random.below(10) {
+        0 => format!("#include <{other}>"),
+        1 => format!("#include \"{other}\""),
+        2 => format!("#include_next <{other}>"),
+        3 => format!("#if __has_include(\"{other}\")\n#include \"{other}\"\n#endif"),
+        4 => format!("#if 0\n#include \"{other}\"\n#include <never.h>\n#endif"),
+        5 => format!("#define NEXT_{guard} <{other}>\n#include NEXT_{guard}"),
+        6 => format!(
+            "/* #include \"never.h\" */\n#if __has_include(<{other}>)\nstatic int has_{guard};\n#endif"
+        ),
+        _ => String::new(),
+    };
+    let number = random.below(1_000);
+    let value = if random.below(8) == 0 { "__LINE__" } else { "__FILE__[0]" };
+    format!(
+        "#ifndef {guard}\n#define {guard}\n{leads}\n\
+         static int v_{guard}(void) {{ return {value} + {number}; }}\n\
+         static int (*p_{guard})(void) __attribute__((used)) = v_{guard};\n#endif\n"
+    )
+}
+
+/// What the project looked like at some time.
+type Branch = Vec<(String, String)>;
+
+/// The headers that are there, and branches to go back to.
+struct Headers {
+    there: Vec<(String, String)>,
+    branches: Vec<Branch>,
+}
+
+impl Headers {
+    fn put(&mut self, project: &mut Project, path: &str, text: String) {
+        project.write(path, text.as_bytes());
+        self.there.retain(|(name, _)| name != path);
+        self.there.push((path.to_owned(), text));
     }
+
+    fn take(&mut self, project: &mut Project, path: &str) {
+        project.remove(path);
+        self.there.retain(|(name, _)| name != path && !name.starts_with(&format!("{path}/")));
+    }
+
+    fn go_to(&mut self, project: &mut Project, branch: &Branch) {
+        for (path, _) in self.there.clone() {
+            if !branch.iter().any(|(name, _)| *name == path) {
+                self.take(project, &path);
+            }
+        }
+        for (path, text) in branch {
+            if !self.there.contains(&(path.clone(), text.clone())) {
+                self.put(project, path, text.clone());
+            }
+        }
+    }
+
+    /// Changes something; mostly what matters.
+    fn change(&mut self, project: &mut Project, random: &mut Random) -> String {
+        let path = format!("{}/{}", random.pick(&FOLDERS), random.pick(&HEADERS));
+        match random.below(12) {
+            0..=3 => {
+                self.put(project, &path, header(&path, random));
+                format!("write {path}")
+            }
+            4 | 5 => {
+                self.take(project, &path);
+                format!("remove {path}")
+            }
+            6 => {
+                let folder = *random.pick(&["inc0/sub", "inc1/sub", "inc0/opt"]);
+                self.take(project, folder);
+                format!("remove {folder}")
+            }
+            7 => {
+                let name = *random.pick(&["src/m.c", "src/n.cc"]);
+                let text = format!("{SOURCE}int edited = {};\n", random.below(100));
+                project.write(name, text.as_bytes());
+                format!("edit {name}")
+            }
+            8 if !self.there.is_empty() => {
+                let (path, text) = random.pick(&self.there).clone();
+                project.write(&path, text.as_bytes());
+                format!("touch {path}")
+            }
+            9 => {
+                self.branches.truncate(BRANCHES - 1);
+                self.branches.insert(0, self.there.clone());
+                "keep a branch".to_owned()
+            }
+            10 if !self.branches.is_empty() => {
+                let branch = random.pick(&self.branches).clone();
+                self.go_to(project, &branch);
+                "go to a branch".to_owned()
+            }
+            _ => "nothing".to_owned(),
+        }
+    }
+}
+
+async fn walk(seed: u64) {
+    let farm = Farm::builder().start().await;
+    let mut project = start();
+    let mut headers = Headers { there: Vec::new(), branches: Vec::new() };
+    let mut random = Random(seed);
+    for step in 0..STEPS {
+        let what = headers.change(&mut project, &mut random);
+        if random.below(RESTART_EVERY) == 0 {
+            farm.stop_daemon().await;
+        }
+        let command = *random.pick(&COMMANDS);
+        println!("seed {seed:#x}, step {step}: {what}, {command}");
+        project.same(&farm, &[command]).await;
+    }
+    let stats = farm.stats().await;
+    println!("{:?}", stats.local());
+    assert!(stats.hits() > 0, "nothing was ever known");
+    farm.finish().await;
 }
 
 #[tokio::test]
 async fn no_change_goes_unnoticed() {
-    let farm = Farm::builder().start().await;
-    let mut project = start();
-    let mut random = Random(0x5eed_0001);
-    for step in 0..STEPS {
-        let what = change(&mut project, &mut random);
-        println!("step {step}: {what}");
-        project.same(&farm, &[COMMAND]).await;
-    }
-    let stats = farm.stats().await;
-    assert!(stats.hits() > 0, "nothing was ever known");
-    farm.finish().await;
+    walk(0x5eed_0001).await;
+}
+
+#[tokio::test]
+async fn no_other_change_goes_unnoticed() {
+    walk(0x5eed_0002).await;
+}
+
+#[tokio::test]
+async fn nor_does_any_change_of_a_third_walk() {
+    walk(0x5eed_0003).await;
 }
 
 #[tokio::test]
 async fn nothing_is_started_for_a_command_seen_before() {
     let farm = Farm::builder().start().await;
     let mut project = start();
-    project.same(&farm, &[COMMAND]).await;
+    project.same(&farm, &COMMANDS[..1]).await;
     // Beside the sources, where objects are written all the time.
     project.write("src/unrelated.o", b"x");
     project.write("inc0/unrelated", b"x");
-    assert_eq!(project.same(&farm, &[COMMAND]).await, 0);
+    assert_eq!(project.same(&farm, &COMMANDS[..1]).await, 0);
     assert_eq!(farm.stats().await.hits(), 1);
     farm.finish().await;
 }

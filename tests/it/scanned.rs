@@ -4,7 +4,6 @@
 use crate::harness::farm::Farm;
 use crate::harness::project::Project;
 
-const SCAN: &str = "dist.scan = true";
 const FLAGS: &str = "-O1 -g -Iinc -DWHICH=<which.h> -c";
 
 fn project() -> Project {
@@ -39,7 +38,7 @@ fn command(name: &str) -> String {
 
 #[tokio::test]
 async fn no_compiler_is_started_where_the_flags_are_known() {
-    let farm = Farm::builder().setting("client", SCAN).start().await;
+    let farm = Farm::builder().start().await;
     let project = project();
     assert_eq!(project.same(&farm, &[&command("a")]).await, 1);
     let first = farm.stats().await;
@@ -54,7 +53,7 @@ async fn no_compiler_is_started_where_the_flags_are_known() {
 
 #[tokio::test]
 async fn what_only_dead_code_includes_keeps_nothing_at_home() {
-    let farm = Farm::builder().setting("client", SCAN).start().await;
+    let farm = Farm::builder().start().await;
     let mut project = project();
     project.same(&farm, &[&command("a")]).await;
     project.write("time.h.in", b"const char *now = __TIME__;\n");
@@ -67,7 +66,7 @@ async fn what_only_dead_code_includes_keeps_nothing_at_home() {
 
 #[tokio::test]
 async fn a_file_that_a_worker_misses_is_asked_of_the_compiler() {
-    let farm = Farm::builder().setting("client", SCAN).start().await;
+    let farm = Farm::builder().start().await;
     let mut project = project();
     project.same(&farm, &[&command("a")]).await;
     project.write("b.c", b"#include \"later.h\"\nint b = LATER;\n");
@@ -82,7 +81,7 @@ async fn a_file_that_a_worker_misses_is_asked_of_the_compiler() {
 
 #[tokio::test]
 async fn without_the_scan_the_compiler_is_asked() {
-    let farm = Farm::builder().start().await;
+    let farm = Farm::builder().setting("client", "dist.scan = false").start().await;
     let project = project();
     assert_eq!(project.same(&farm, &[&command("a"), &command("b")]).await, 2);
     let stats = farm.stats().await;

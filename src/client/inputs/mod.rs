@@ -134,7 +134,7 @@ pub struct Finder<'a> {
 impl<'a> Finder<'a> {
     /// With what `daemon` knows.
     pub fn of(daemon: &'a Daemon) -> Self {
-        let scans = daemon.settings.dist.scan;
+        let scans = daemon.settings.dist.scan.unwrap_or(true);
         Self {
             memory: &daemon.memory,
             index: &daemon.index,
