@@ -57,6 +57,10 @@ pub(super) fn found(
     [inputs, toolchain]: [&Tree; 2],
 ) -> Option<Reads> {
     let ReadsAsked { way, always } = asked?;
+    // Lists do not tell such names from several others.
+    if inputs.iter().any(|(path, _)| path.as_str().contains(['\n', '\\'])) {
+        return None;
+    }
     let names = match way {
         Way::Output(path) => {
             let file = gathered.files.iter().find(|file| file.path == *path)?;

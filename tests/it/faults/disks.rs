@@ -28,10 +28,11 @@ async fn a_store_that_becomes_full() {
     let disk = TinyDisk::new(512 << 20);
     let url = format!("file://{}", disk.path().display());
     let farm = Farm::builder().store(&url).start().await;
-    let mut project = Project::new(&many_sources(3));
+    let mut project = Project::new(&many_sources(4));
     project.write("new.h", b"int fresh;\n");
     project.write("f2.c", b"#include \"new.h\"\n");
-    assert_eq!(project.same(&farm, &["gcc -c f0.c"]).await, 1);
+    // For the second one includes are followed, to more headers than the compiler named for the first.
+    assert_eq!(project.same(&farm, &["gcc -c f0.c", "gcc -c f3.c"]).await, 2);
     let full = fs::write(disk.path().join("filler"), vec![0; 512 << 20]);
     assert!(full.is_err(), "the disk is not full");
     // The source travels inside the job and the object inside the result; a new header needs room.
