@@ -5,7 +5,7 @@ use crate::harness::farm::Farm;
 use crate::harness::project::Project;
 
 /// Steps of each walk.
-const STEPS: u32 = 400;
+const STEPS: u32 = 250;
 /// A step in so many restarts the daemon: what is remembered then comes from its files.
 const RESTART_EVERY: usize = 40;
 /// Contents of the project that are kept, to go back to as a change of branches would.
