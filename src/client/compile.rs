@@ -117,7 +117,6 @@ impl Compile {
 
         // 3. Which compile is this?
         let action = action(request, compiler, plan, environment.clone(), &toolchain, &inputs);
-        let command = action.command_key();
         let mut keys = Keys::of(&action, &inputs, &daemon.settings.base_dirs);
 
         // 4. Is its result here?
@@ -156,7 +155,7 @@ impl Compile {
         let result = Kept { stdout, stderr, outputs, worker: answer.worker.clone() };
         if let Checked::Success = checked {
             outputs::write(Path::new(&request.directory), &result.outputs, request.umask)?;
-            keys.action = precise_key(daemon, &inputs, &command, answer.reads.as_ref());
+            keys.action = precise_key(daemon, &inputs, &keys.command, answer.reads.as_ref());
             request.keep(daemon, &keys, &result);
         }
         report.laps.end("write");

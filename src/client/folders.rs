@@ -6,11 +6,10 @@ use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
-use crate::store::stamps::Stamp;
+use crate::store::stamps::{Stamp, now_ns};
 
 /// Most folders that are remembered; then the table starts anew.
 const FOLDERS_MAX: usize = 50_000;
@@ -194,12 +193,6 @@ impl Table {
 /// The folder's stamp, links followed.
 fn stamp(folder: &Path) -> io::Result<Stamp> {
     std::fs::metadata(folder).map(|found| Stamp::of(&found))
-}
-
-/// Unix time in ns.
-pub(super) fn now_ns() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]

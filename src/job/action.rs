@@ -151,7 +151,7 @@ mod tests {
 
     #[test]
     fn the_command_is_everything_but_the_inputs() {
-        let (base, other) = (action(), action().over(Digest::of(b"j")));
+        let (base, other) = (action(), Action { inputs: Digest::of(b"j"), ..action() });
         assert_eq!(base.command_key(), other.command_key());
         assert_eq!(other.key(), ActionKey::of(&base.command_key(), &Digest::of(b"j")));
     }

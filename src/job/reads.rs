@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Action, ActionKey, Digest, TreePath, bounded};
+use super::{ActionKey, Digest, TreePath, bounded};
 
 /// Most files of one list.
 const PATHS_MAX: usize = 20_000;
@@ -118,14 +118,6 @@ impl Reads {
     /// Keys of the action that ran and of the precise one.
     pub fn keys(&self) -> (ActionKey, ActionKey) {
         (ActionKey::of(&self.command, &self.whole), ActionKey::of(&self.command, &self.precise))
-    }
-}
-
-impl Action {
-    /// The same command over other inputs.
-    #[must_use]
-    pub fn over(&self, inputs: Digest) -> Self {
-        Self { inputs, ..self.clone() }
     }
 }
 

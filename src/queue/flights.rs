@@ -5,15 +5,12 @@
 //! round trip for it, and schedulers need to agree on nothing. Who waits for a job stands in the stream
 //! `FLIGHTS`, under the job that came first.
 
-use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use async_nats::HeaderMap;
 use async_nats::jetstream::consumer::{Consumer, pull};
 use async_nats::jetstream::message::StreamMessage;
-use async_nats::jetstream::stream::{DirectGetErrorKind, Stream};
 use bytes::Bytes;
-use serde::Deserialize;
 
 use super::connect::QueueError;
 use super::serve::{Desk, MESSAGE_ID, is_full};
@@ -27,24 +24,34 @@ const RECORDER_LOOK: Duration = Duration::from_millis(5);
 
 /// The name under which the queue takes a job once.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Claim(String);
+pub struct Claim {
+    name: String,
+    /// The place of the last job that bore it, when that has ended.
+    after: Option<u64>,
+}
 
 impl Claim {
     /// Of a request that is like no other.
     pub fn alone(job: JobId) -> Self {
-        Self(job.to_string())
+        Self { name: job.to_string(), after: None }
     }
 
     /// Of everybody in `space` who wants `action` now.
     pub fn shared(space: &Space, action: &ActionKey) -> Self {
-        Self(format!("{space}.{}", action.digest()))
+        Self { name: format!("{space}.{}", action.digest()), after: None }
     }
 
     /// The next one, when the job at `place` that bore this one has ended.
     #[must_use]
     pub fn after(&self, place: u64) -> Self {
-        let shared = self.0.splitn(3, '.').take(2).collect::<Vec<_>>().join(".");
-        Self(format!("{shared}.{place}"))
+        Self { after: Some(place), ..self.clone() }
+    }
+
+    fn message_id(&self) -> String {
+        match self.after {
+            None => self.name.clone(),
+            Some(place) => format!("{}.{place}", self.name),
+        }
     }
 }
 
@@ -80,7 +87,7 @@ impl Desk {
     ) -> Result<Place, QueueError> {
         let subject = subjects::job(&job.submit.action.pool, lane, &job.tenant);
         let mut headers = HeaderMap::new();
-        headers.insert(MESSAGE_ID, claim.0.as_str());
+        headers.insert(MESSAGE_ID, claim.message_id());
         let sent = self
             .context
             .publish_with_headers(subject.clone(), headers, wire::encode(job))
@@ -99,12 +106,8 @@ impl Desk {
     /// # Errors
     /// [`QueueError`] when the server does not answer.
     pub async fn job_at(&self, place: u64) -> Result<Option<JobMessage>, QueueError> {
-        let found = self.stream(subjects::JOBS).await?.direct_get(place).await;
-        match found {
-            Ok(message) => Ok(wire::decode(&message.payload).ok()),
-            Err(error) if error.kind() == DirectGetErrorKind::NotFound => Ok(None),
-            Err(error) => Err(streams::refused(subjects::JOBS, &error)),
-        }
+        let found = self.message_at(subjects::JOBS, place).await?;
+        Ok(found.and_then(|message| wire::decode(&message.payload).ok()))
     }
 
     /// Keeps that `job` of `client` waits for `first` until `deadline_unix_ms`. Twice is once.
@@ -169,28 +172,13 @@ impl Desk {
 
     /// Tells those who wait for `first` that it runs.
     pub(super) async fn tell_waiting(&self, first: JobId) -> Result<(), QueueError> {
-        #[derive(Deserialize)]
-        struct Answer {
-            state: State,
-        }
-        #[derive(Deserialize)]
-        struct State {
-            #[serde(default)]
-            subjects: Option<HashMap<String, u32>>,
-        }
         let filter = subjects::waiting_for(first);
         if self.noted(&filter).await?.is_none() {
             return Ok(());
         }
-        let subject = format!("STREAM.INFO.{}", subjects::FLIGHTS);
-        let filter = serde_json::json!({ "subjects_filter": filter });
-        let answer: Answer = self
-            .context
-            .request(subject, &filter)
-            .await
-            .map_err(|error| streams::refused(subjects::FLIGHTS, &error))?;
+        let all = self.counts(subjects::FLIGHTS, &filter).await?;
         let running = wire::encode(&Progress::Running);
-        for waiting in answer.state.subjects.unwrap_or_default().into_keys() {
+        for waiting in all.into_keys() {
             let Some((client, job)) = subjects::parse_waiting(&waiting) else { continue };
             let subject = subjects::progress(&client, job);
             let told = self.connection().client().publish(subject, running.clone()).await;
@@ -263,12 +251,7 @@ impl Desk {
     }
 
     async fn noted(&self, subject: &str) -> Result<Option<StreamMessage>, QueueError> {
-        let flights = self.stream(subjects::FLIGHTS).await?;
-        match flights.direct_get_last_for_subject(subject).await {
-            Ok(message) => Ok(Some(message)),
-            Err(error) if error.kind() == DirectGetErrorKind::NotFound => Ok(None),
-            Err(error) => Err(streams::refused(subjects::FLIGHTS, &error)),
-        }
+        self.last_message(subjects::FLIGHTS, subject).await
     }
 
     async fn strike(&self, sequence: u64) {
@@ -276,11 +259,6 @@ impl Desk {
         if let Err(error) = flights.delete_message(sequence).await {
             tracing::debug!(%error, sequence, "it was struck out already");
         }
-    }
-
-    async fn stream(&self, name: &str) -> Result<Stream<()>, QueueError> {
-        let stream = self.context.get_stream_no_info(name).await;
-        stream.map_err(|error| streams::refused(name, &error))
     }
 }
 

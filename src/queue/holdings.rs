@@ -5,14 +5,12 @@
 //! it with the job in the queue.
 
 use async_nats::Message;
-use async_nats::jetstream::stream::DirectGetErrorKind;
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use futures_util::stream::BoxStream;
 
 use super::connect::QueueError;
 use super::serve::Desk;
-use super::streams;
 use super::subjects::{self, Delivery};
 use crate::job::WorkerId;
 use crate::job::wire::{self, HoldWord, Holding, JobMessage};
@@ -71,12 +69,8 @@ impl Desk {
         else {
             return Ok(Hold::Unproved);
         };
-        let jobs = streams::context(self.connection()).get_stream_no_info(subjects::JOBS).await;
-        let jobs = jobs.map_err(|error| streams::refused(subjects::JOBS, &error))?;
-        let found = match jobs.direct_get(place).await {
-            Ok(found) => found,
-            Err(error) if error.kind() == DirectGetErrorKind::NotFound => return Ok(Hold::Gone),
-            Err(error) => return Err(streams::refused(subjects::JOBS, &error)),
+        let Some(found) = self.message_at(subjects::JOBS, place).await? else {
+            return Ok(Hold::Gone);
         };
         let delivered_by = subjects::consumers_of(&found.subject);
         let ours = delivered_by.is_some_and(|names| names.iter().any(|name| name == consumer));

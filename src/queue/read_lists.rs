@@ -1,11 +1,9 @@
 //! What compiles of a command were seen to read, in the bucket of action records: each space has its
 //! own, only schedulers write them, and they are withdrawn with the records of the worker that told.
 
-use async_nats::HeaderMap;
-
 use super::connect::QueueError;
-use super::serve::{Desk, direct_get};
-use super::{streams, subjects, withdraw};
+use super::serve::Desk;
+use super::subjects;
 use crate::job::reads::ReadLists;
 use crate::job::{Digest, Space, WorkerId, wire};
 
@@ -19,9 +17,7 @@ impl Desk {
         space: &Space,
         command: &Digest,
     ) -> Result<ReadLists, QueueError> {
-        let stream = format!("KV_{}", subjects::ACTIONS);
-        let key = subjects::read_lists(space, command);
-        let message = direct_get(self.connection(), &stream, &key).await?;
+        let message = self.kept(&subjects::read_lists(space, command)).await?;
         Ok(message.and_then(|found| wire::decode(&found.payload).ok()).unwrap_or_default())
     }
 
@@ -37,11 +33,6 @@ impl Desk {
         lists: &ReadLists,
     ) -> Result<(), QueueError> {
         let key = subjects::read_lists(space, command);
-        let mut headers = HeaderMap::new();
-        headers.insert(withdraw::HEADER_WORKER, worker.as_str());
-        let context = streams::context(self.connection());
-        let sent = context.publish_with_headers(key.clone(), headers, wire::encode(lists)).await;
-        let acked = sent.map_err(|error| streams::refused(&key, &error))?.await;
-        acked.map(drop).map_err(|error| streams::refused(&key, &error))
+        self.keep(key, worker, None, wire::encode(lists)).await.map(drop)
     }
 }

@@ -1,12 +1,13 @@
 //! The action cache: what is known of an action in a space.
 
-use async_nats::HeaderMap;
+use async_nats::{HeaderMap, Message};
+use bytes::Bytes;
 
 use super::connect::QueueError;
 use super::serve::{Desk, MESSAGE_ID, direct_get};
 use super::{streams, subjects, withdraw};
 use crate::job::wire::{self, ActionRecord};
-use crate::job::{ActionKey, JobId, Space};
+use crate::job::{ActionKey, JobId, Space, WorkerId};
 
 /// Whether a record was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,9 +28,7 @@ impl Desk {
         space: &Space,
         action: &ActionKey,
     ) -> Result<Option<ActionRecord>, QueueError> {
-        let stream = format!("KV_{}", subjects::ACTIONS);
-        let key = subjects::action_record(space, action);
-        let message = direct_get(self.connection(), &stream, &key).await?;
+        let message = self.kept(&subjects::action_record(space, action)).await?;
         Ok(message.and_then(|message| match wire::decode(&message.payload) {
             Ok(record) => Some(record),
             Err(error) => {
@@ -76,12 +75,28 @@ impl Desk {
         record: &ActionRecord,
     ) -> Result<Written, QueueError> {
         let key = subjects::action_record(space, action);
+        self.keep(key, &record.worker, Some(id), wire::encode(record)).await
+    }
+
+    /// What stands under `key` in the bucket of records.
+    pub(super) async fn kept(&self, key: &str) -> Result<Option<Message>, QueueError> {
+        direct_get(self.connection(), &format!("KV_{}", subjects::ACTIONS), key).await
+    }
+
+    /// Writes `payload` under `key` of that bucket, to be withdrawn with `worker`; once for each `id`.
+    pub(super) async fn keep(
+        &self,
+        key: String,
+        worker: &WorkerId,
+        id: Option<String>,
+        payload: Bytes,
+    ) -> Result<Written, QueueError> {
         let mut headers = HeaderMap::new();
-        headers.insert(withdraw::HEADER_WORKER, record.worker.as_str());
-        headers.insert(MESSAGE_ID, id);
-        let payload = wire::encode(record);
-        let context = streams::context(self.connection());
-        let sent = context.publish_with_headers(key.clone(), headers, payload).await;
+        headers.insert(withdraw::HEADER_WORKER, worker.as_str());
+        if let Some(id) = id {
+            headers.insert(MESSAGE_ID, id);
+        }
+        let sent = self.context.publish_with_headers(key.clone(), headers, payload).await;
         let acked = sent.map_err(|error| streams::refused(&key, &error))?.await;
         let acked = acked.map_err(|error| streams::refused(&key, &error))?;
         Ok(if acked.duplicate { Written::Before } else { Written::First })

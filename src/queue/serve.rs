@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use async_nats::jetstream::consumer::pull;
 use async_nats::jetstream::kv::{Operation, Store};
-use async_nats::jetstream::stream::DirectGetErrorKind;
+use async_nats::jetstream::message::StreamMessage;
+use async_nats::jetstream::stream::{DirectGetError, DirectGetErrorKind, Stream};
 use async_nats::jetstream::{self, Context};
 use async_nats::{Message, Subscriber};
 use bytes::Bytes;
@@ -126,6 +127,24 @@ impl Desk {
     /// # Errors
     /// [`QueueError`] when the server does not answer.
     pub async fn outstanding(&self) -> Result<HashMap<Tenant, u32>, QueueError> {
+        let mut tenants = HashMap::new();
+        for (subject, count) in self.counts(subjects::JOBS, "jobs.>").await? {
+            if let Some((lane, tenant)) = subjects::parse_job(&subject)
+                && lane != subjects::AUDIT_TOKEN
+                && let Ok(tenant) = tenant.parse::<Tenant>()
+            {
+                *tenants.entry(tenant).or_default() += count;
+            }
+        }
+        Ok(tenants)
+    }
+
+    /// Messages of each subject of `stream` that `filter` takes.
+    pub(super) async fn counts(
+        &self,
+        stream: &str,
+        filter: &str,
+    ) -> Result<HashMap<String, u32>, QueueError> {
         #[derive(Deserialize)]
         struct Answer {
             state: State,
@@ -135,23 +154,34 @@ impl Desk {
             #[serde(default)]
             subjects: Option<HashMap<String, u32>>,
         }
-        let subject = format!("STREAM.INFO.{}", subjects::JOBS);
-        let filter = serde_json::json!({ "subjects_filter": "jobs.>" });
-        let answer: Answer = self
-            .context
-            .request(subject, &filter)
-            .await
-            .map_err(|error| streams::refused(subjects::JOBS, &error))?;
-        let mut tenants = HashMap::new();
-        for (subject, count) in answer.state.subjects.unwrap_or_default() {
-            if let Some((lane, tenant)) = subjects::parse_job(&subject)
-                && lane != subjects::AUDIT_TOKEN
-                && let Ok(tenant) = tenant.parse::<Tenant>()
-            {
-                *tenants.entry(tenant).or_default() += count;
-            }
-        }
-        Ok(tenants)
+        let question = serde_json::json!({ "subjects_filter": filter });
+        let answer = self.context.request(format!("STREAM.INFO.{stream}"), &question).await;
+        let answer: Answer = answer.map_err(|error| streams::refused(stream, &error))?;
+        Ok(answer.state.subjects.unwrap_or_default())
+    }
+
+    /// A stream, to be read from or deleted in.
+    pub(super) async fn stream(&self, name: &str) -> Result<Stream<()>, QueueError> {
+        let stream = self.context.get_stream_no_info(name).await;
+        stream.map_err(|error| streams::refused(name, &error))
+    }
+
+    /// The message at `place` of the stream `name`, if it is there.
+    pub(super) async fn message_at(
+        &self,
+        name: &str,
+        place: u64,
+    ) -> Result<Option<StreamMessage>, QueueError> {
+        found(name, self.stream(name).await?.direct_get(place).await)
+    }
+
+    /// The last message on `subject` of the stream `name`, if there is one.
+    pub(super) async fn last_message(
+        &self,
+        name: &str,
+        subject: &str,
+    ) -> Result<Option<StreamMessage>, QueueError> {
+        found(name, self.stream(name).await?.direct_get_last_for_subject(subject).await)
     }
 
     /// The stored result of a client's job.
@@ -163,14 +193,9 @@ impl Desk {
         client: &ClientId,
         job: JobId,
     ) -> Result<Option<JobResult>, QueueError> {
-        let results = self.context.get_stream_no_info(subjects::RESULTS).await;
-        let results = results.map_err(|error| streams::refused(subjects::RESULTS, &error))?;
-        let found = results.direct_get_last_for_subject(subjects::results_of_job(client, job));
-        match found.await {
-            Ok(message) => Ok(wire::decode(&message.payload).ok()),
-            Err(error) if error.kind() == DirectGetErrorKind::NotFound => Ok(None),
-            Err(error) => Err(streams::refused(subjects::RESULTS, &error)),
-        }
+        let subject = subjects::results_of_job(client, job);
+        let stored = self.last_message(subjects::RESULTS, &subject).await?;
+        Ok(stored.and_then(|message| wire::decode(&message.payload).ok()))
     }
 
     /// Tells all schedulers, this one too, that `tenant` has sent more than it may.
@@ -264,8 +289,7 @@ impl Desk {
         place: u64,
         wanted: impl FnOnce(Option<&JobMessage>) -> bool,
     ) -> Result<Option<JobMessage>, QueueError> {
-        let jobs = self.context.get_stream_no_info(subjects::JOBS).await;
-        let jobs = jobs.map_err(|error| streams::refused(subjects::JOBS, &error))?;
+        let jobs = self.stream(subjects::JOBS).await?;
         let Ok(message) = jobs.direct_get(place).await else { return Ok(None) };
         let job = wire::decode::<JobMessage>(&message.payload).ok();
         if !wanted(job.as_ref()) {
@@ -381,6 +405,18 @@ impl Letter {
         if let Err(error) = self.0.ack().await {
             tracing::debug!(%error, "letter was not acknowledged; it will come again");
         }
+    }
+}
+
+/// What a stream answered; nothing there is no error.
+fn found(
+    stream: &str,
+    answer: Result<StreamMessage, DirectGetError>,
+) -> Result<Option<StreamMessage>, QueueError> {
+    match answer {
+        Ok(message) => Ok(Some(message)),
+        Err(error) if error.kind() == DirectGetErrorKind::NotFound => Ok(None),
+        Err(error) => Err(streams::refused(stream, &error)),
     }
 }
 

@@ -11,10 +11,10 @@
 //!
 //! Who reads no recorded result does not wait for one that is just being made either.
 
-use super::reception::{Office, unix_ms};
+use super::reception::Office;
 use crate::job::Lane;
 use crate::job::wire::{ActionRecord, CacheUse, JobMessage, JobResult};
-use crate::job::{ActionKey, JobId, Proof, WorkerId};
+use crate::job::{ActionKey, JobId, Proof};
 use crate::queue::QueueError;
 use crate::queue::flights::{Claim, Place};
 
@@ -147,13 +147,4 @@ fn for_job(office: &Office, result: &JobResult, job: JobId, deadline_unix_ms: u6
     let JobResult { action, space, .. } = result;
     let proof = Proof::new(&office.rules.proof_key, job, action, space, deadline_unix_ms);
     JobResult { job, proof, deadline_unix_ms, ..result.clone() }
-}
-
-/// Whether `result`, which stands under the name of `worker`, comes from a worker that was given the
-/// job and is not kept out, in time, or from a scheduler that gave the job up.
-pub fn is_true(office: &Office, worker: &WorkerId, result: &JobResult) -> bool {
-    office.proves(result)
-        && result.worker == *worker
-        && result.deadline_unix_ms >= unix_ms()
-        && !office.door.denies(worker)
 }

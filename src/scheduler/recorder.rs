@@ -44,11 +44,21 @@ async fn read(office: &Office, blobs: &Blobs, letter: &Letter) {
         return;
     }
     office.busy.notify_one();
-    if flight::is_true(office, &worker, &result) {
+    let vouched = vouch(office, &worker, &result);
+    let is_in_time = result.deadline_unix_ms >= unix_ms();
+    if vouched.is_ok() && is_in_time {
         flight::pass_on(office, &result).await;
     }
     let JobEnd::Done(outcome) = &result.end else { return };
-    match recordable(office, blobs, &worker, &result, outcome).await {
+    let recordable = async {
+        vouched?;
+        office.pace().ended(result.job, result.times.run_ms, Instant::now());
+        if !is_in_time {
+            return Err("it comes after the job's deadline");
+        }
+        recordable(blobs, &result, outcome).await
+    };
+    match recordable.await {
         Err(why) => {
             tracing::warn!(job = %result.job, %worker, why, "result not recorded")
         }
@@ -116,13 +126,9 @@ enum Verdict {
     Pass,
 }
 
-async fn recordable(
-    office: &Office,
-    blobs: &Blobs,
-    worker: &WorkerId,
-    result: &JobResult,
-    outcome: &Outcome,
-) -> Result<Verdict, &'static str> {
+/// Whether `result`, which stands under the name of `worker`, comes from a worker that was given the
+/// job and is not kept out, or from a scheduler that gave the job up.
+fn vouch(office: &Office, worker: &WorkerId, result: &JobResult) -> Result<(), &'static str> {
     if !office.proves(result) {
         return Err("its proof does not hold");
     }
@@ -132,10 +138,14 @@ async fn recordable(
     if office.door.denies(worker) {
         return Err("its worker is denied");
     }
-    office.pace().ended(result.job, result.times.run_ms, Instant::now());
-    if result.deadline_unix_ms < unix_ms() {
-        return Err("it comes after the job's deadline");
-    }
+    Ok(())
+}
+
+async fn recordable(
+    blobs: &Blobs,
+    result: &JobResult,
+    outcome: &Outcome,
+) -> Result<Verdict, &'static str> {
     let wanted = result.cache != CacheUse::Off
         && outcome.exit == Exit::Code(0)
         && outcome.unexpected.is_empty();

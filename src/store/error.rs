@@ -1,5 +1,7 @@
 //! What can go wrong with a blob, named by what the caller can do next.
 
+use std::io;
+
 use crate::job::Digest;
 
 use super::BLOB_BYTES_MAX;
@@ -48,4 +50,9 @@ impl StoreError {
         }
         Ok(())
     }
+}
+
+/// Whether the disk, or the user's share of it, is used up.
+pub fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }

@@ -7,8 +7,8 @@
 //! never seen; writing twice is the same as writing once; every read is bounded, compressed or not.
 //! What the caller can do after a failure is the name of the error.
 //!
-//! Reading order: [`error`], [`compressed`], [`content`], [`blobs`], [`backend`], [`disk`],
-//! [`stamps`] (files hashed once; `kept_stamps`: and not again after a restart), [`walk`] (trees made
+//! Reading order: [`error`], [`compressed`], [`content`], [`blobs`], [`backend`], [`hash`],
+//! [`disk`], [`stamps`] (files hashed once; `kept_stamps`: and not again after a restart), [`walk`] (trees made
 //! of files), [`sealed`].
 
 pub mod backend;
@@ -17,6 +17,7 @@ pub mod compressed;
 pub mod content;
 pub mod disk;
 pub mod error;
+mod hash;
 mod kept_stamps;
 pub mod sealed;
 pub mod stamps;
@@ -26,7 +27,8 @@ pub use backend::{StoreSettings, StoreSettingsError, open_backend};
 pub use blobs::{Blobs, Limits};
 pub use compressed::Compressed;
 pub use disk::{DiskCache, DiskError, Kind};
-pub use error::StoreError;
+pub use error::{StoreError, is_full};
+pub use hash::digest_of;
 pub use kept_stamps::{Occasion, StampsFile};
 
 /// Largest blob that is stored or believed, in uncompressed bytes: several times the largest

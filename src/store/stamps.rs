@@ -13,8 +13,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
 
+use super::hash::digest_of;
 use crate::job::Digest;
 
 /// Longest tick of a file system that keeps nanoseconds: Linux stamps by a 1 to 10 ms tick.
@@ -25,8 +25,6 @@ const COARSE_TICK_NS: i64 = 2_000_000_000;
 pub const SCAN_BYTES_MAX: u64 = 16 << 20;
 /// How often a file that changes under our eyes is read before giving up.
 const READ_TRIES: usize = 3;
-/// Read at once from a file that is too large to be held, in bytes.
-const CHUNK_BYTES: usize = 1 << 18;
 
 /// What the file system says about a file without reading it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -239,14 +237,7 @@ impl<T: Clone> FileIndex<T> {
             file.take(SCAN_BYTES_MAX + 1).read_to_end(&mut bytes)?;
             return Ok((Digest::of(&bytes), Some((self.0.scan)(&bytes))));
         }
-        let mut hasher = Sha256::new();
-        let mut chunk = vec![0; CHUNK_BYTES];
-        loop {
-            match file.read(&mut chunk)? {
-                0 => return Ok((Digest::from_bytes(hasher.finalize().into()), None)),
-                length => hasher.update(&chunk[..length]),
-            }
-        }
+        Ok((digest_of(file)?, None))
     }
 }
 

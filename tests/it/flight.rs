@@ -1,22 +1,18 @@
 //! The same request of several clients at once: one job runs, and everybody gets its result, whoever
 //! dies or leaves meanwhile. By real connections of clients that keep to the protocol.
 
-use std::collections::BTreeMap;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use futures_util::future::join_all;
-use jetcc::job::wire::{self, CacheUse, CallOff, HelloReply, JobEnd, Submit, SubmitReply};
-use jetcc::job::{
-    Action, Command, Digest, JobId, Node, Outcome, Pool, Tree, TreePath, WantedOutput,
-};
+use jetcc::job::wire::{CacheUse, CallOff, HelloReply, JobEnd, Submit, SubmitReply};
+use jetcc::job::{Digest, JobId, Outcome};
+use jetcc::queue::Connection;
 use jetcc::queue::submit::{self, Following, Word};
-use jetcc::queue::{Connection, Login, Patience, Secret, TlsSettings, subjects};
 use jetcc::store::Compressed;
-use jetcc::store::stamps::FileIndex;
-use jetcc::toolchain;
 
-use crate::harness::farm::{Farm, JETCC};
+use crate::harness::farm::Farm;
 use crate::harness::project::{Project, SLOW, slow_source};
+use crate::harness::requests;
 use crate::harness::wait::until;
 
 /// Clients that ask for the same.
@@ -43,15 +39,7 @@ struct Client {
 impl Client {
     /// Connects with `token`.
     async fn connect(farm: &Farm, name: &str, token: &str, request: &Submit) -> Self {
-        let login = Login {
-            url: farm.nats_url().to_owned(),
-            tls: TlsSettings::default(),
-            user: name.to_owned(),
-            password: Secret::new(token).into(),
-            inbox: subjects::inbox(name),
-        };
-        let connection = Connection::open(&login, "test", Patience::None).await.unwrap();
-        let joined = submit::Farm::join(connection.clone(), name.parse().unwrap()).await.unwrap();
+        let (joined, connection) = requests::join(farm, name, token).await;
         assert!(matches!(joined.hello().await.unwrap(), HelloReply::Welcome { .. }));
         let submit = Submit { job: JobId::random().unwrap(), ..request.clone() };
         let following = joined.follow(submit.job);
@@ -104,45 +92,12 @@ impl Client {
 
 /// Asks for a compile that takes some seconds; `salt` makes it unique.
 async fn request(salt: u32) -> Submit {
-    let path = jetcc::config::Environment::capture().text("PATH").unwrap();
-    let environment = BTreeMap::from([("PATH".into(), path.into())]);
-    let found = toolchain::resolve("g++", "/".as_ref(), &environment, JETCC.as_ref()).await;
-    let compiler = found.unwrap();
-    let index = FileIndex::<()>::new(100_000, |_| ());
-    let packed = toolchain::collect(&compiler, &index, &toolchain::Settings::default()).await;
-    let packed = packed.unwrap();
     let source = slow_source(salt);
-    let mut tree = Tree::default();
-    let node = Node::File {
-        digest: Digest::of(source.as_bytes()),
-        size: source.len() as u64,
-        executable: false,
-    };
-    tree.insert(TreePath::try_from("/w/slow.cc").unwrap(), node);
-    let encoded = tree.encode();
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    let file = (Digest::of(source.as_bytes()), source.len() as u64);
     Submit {
-        job: JobId::random().unwrap(),
-        action: Action {
-            pool: Pool::of_this_machine(),
-            toolchain: packed.tree_digest,
-            command: Command {
-                executable: compiler.executable.display().to_string(),
-                arguments: SLOW.split_whitespace().map(Into::into).collect(),
-                environment: BTreeMap::from([("PATH".into(), packed.path.clone())]),
-                directory: "/w".into(),
-            },
-            inputs: Digest::of(&encoded),
-            outputs: vec![WantedOutput { path: "slow.o".into(), required: true }],
-        },
-        inputs_zstd: Some(Compressed::new(&encoded).zstd),
         source_zstd: Some(Compressed::new(source.as_bytes()).zstd),
-        references: Digest::of(&wire::encode(&packed.toolchain.references)),
-        deadline_unix_ms: u64::try_from((now + Duration::from_secs(300)).as_millis()).unwrap(),
-        interactive: false,
         cache: CacheUse::ReadWrite,
-        reads: None,
-        offers: false,
+        ..requests::request(SLOW, "slow.cc", file, "slow.o", Duration::from_secs(300)).await
     }
 }
 

@@ -1,22 +1,18 @@
 //! What tenants have of each other: nothing, unless the farm says that they share; and what each may
 //! use. Every row by real connections with valid tokens.
 
-use std::collections::BTreeMap;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use futures_util::future::join_all;
-use jetcc::job::wire::{self, CacheUse, HelloReply, JobEnd, Submit, SubmitReply, Trouble};
-use jetcc::job::{
-    Action, Command, Digest, Exit, JobId, Node, Outcome, Pool, Tree, TreePath, WantedOutput,
-};
+use jetcc::job::wire::{HelloReply, JobEnd, Submit, SubmitReply, Trouble};
+use jetcc::job::{Digest, Exit, JobId, Outcome};
+use jetcc::queue::Connection;
 use jetcc::queue::submit::{self, Word};
-use jetcc::queue::{Connection, Login, Patience, Secret, TlsSettings, subjects};
-use jetcc::store::stamps::FileIndex;
-use jetcc::toolchain::{self, Packed, Resolved};
 
 use crate::harness::attacker::Attacker;
-use crate::harness::farm::{Builder, Farm, JETCC, worker_token};
+use crate::harness::farm::{Builder, Farm, worker_token};
 use crate::harness::project::{Project, SLOW};
+use crate::harness::requests;
 use crate::harness::wait::until;
 
 /// Three tenants; the client is one of acme's unless a test says otherwise.
@@ -48,31 +44,12 @@ async fn act_as(farm: &Farm, tenant: &str) {
     farm.set("client", &format!("dist.auth.token = 'of {tenant}'"));
 }
 
-/// This machine's gcc.
-async fn gcc() -> (Resolved, Packed) {
-    let path = jetcc::config::Environment::capture().text("PATH").unwrap();
-    let environment = BTreeMap::from([("PATH".into(), path.into())]);
-    let found = toolchain::resolve("gcc", "/".as_ref(), &environment, JETCC.as_ref()).await;
-    let compiler = found.unwrap();
-    let index = FileIndex::<()>::new(100_000, |_| ());
-    let packed = toolchain::collect(&compiler, &index, &toolchain::Settings::default()).await;
-    (compiler, packed.unwrap())
-}
-
 /// A client that keeps to the protocol and nothing else.
 struct Stranger(submit::Farm, Connection);
 
 impl Stranger {
     async fn of(farm: &Farm, tenant: &str, name: &str) -> Self {
-        let login = Login {
-            url: farm.nats_url().to_owned(),
-            tls: TlsSettings::default(),
-            user: name.to_owned(),
-            password: Secret::new(&format!("of {tenant}")).into(),
-            inbox: subjects::inbox(name),
-        };
-        let connection = Connection::open(&login, "test", Patience::None).await.unwrap();
-        let joined = submit::Farm::join(connection.clone(), name.parse().unwrap()).await.unwrap();
+        let (joined, connection) = requests::join(farm, name, &format!("of {tenant}")).await;
         let hello = joined.hello().await.unwrap();
         let space = tenant.parse().unwrap();
         assert_eq!(hello, HelloReply::Welcome { space, over_quota: None });
@@ -100,36 +77,8 @@ impl Stranger {
 
 /// Asks to compile the file that has `digest` with this machine's gcc.
 async fn request(digest: Digest, size: u64) -> Submit {
-    let (compiler, packed) = gcc().await;
-    let mut tree = Tree::default();
-    let source = TreePath::try_from("/w/a.c").unwrap();
-    tree.insert(source, Node::File { digest, size, executable: false });
-    let encoded = tree.encode();
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-    let deadline = now + Duration::from_secs(60);
-    Submit {
-        job: JobId::random().unwrap(),
-        action: Action {
-            pool: Pool::of_this_machine(),
-            toolchain: packed.tree_digest,
-            command: Command {
-                executable: compiler.executable.display().to_string(),
-                arguments: ["gcc", "-c", "a.c", "-o", "a.o"].map(Into::into).into(),
-                environment: BTreeMap::from([("PATH".into(), packed.path.clone())]),
-                directory: "/w".into(),
-            },
-            inputs: Digest::of(&encoded),
-            outputs: vec![WantedOutput { path: "a.o".into(), required: true }],
-        },
-        inputs_zstd: Some(jetcc::store::Compressed::new(&encoded).zstd),
-        source_zstd: None,
-        references: Digest::of(&wire::encode(&packed.toolchain.references)),
-        deadline_unix_ms: u64::try_from(deadline.as_millis()).unwrap(),
-        interactive: false,
-        cache: CacheUse::Off,
-        reads: None,
-        offers: false,
-    }
+    let within = Duration::from_secs(60);
+    requests::request("gcc -c a.c -o a.o", "a.c", (digest, size), "a.o", within).await
 }
 
 #[tokio::test]
@@ -138,7 +87,7 @@ async fn what_one_tenant_has_another_can_neither_read_nor_write() {
     let project = project();
     assert_eq!(project.same(&farm, &[COMMAND]).await, 1);
     let object = Digest::of(&project.locally(&farm, &[COMMAND]).await.files["a.o"].1);
-    let (_, packed) = gcc().await;
+    let (_, packed) = requests::compiler("gcc").await;
     let blobs =
         [("in", Digest::of(HEADER.as_bytes())), ("out", object), ("tc", packed.tree_digest)];
     let mut friend = Attacker::connect(&farm, "friend", "of acme").await;
@@ -243,7 +192,7 @@ async fn a_digest_gives_nothing_of_another_tenants_file_from_a_workers_disk() {
 
     // A toolchain that the worker has proved for others.
     let trudy = Stranger::of(&farm, "initech", "trudy").await;
-    let missing = Trouble::MissingBlob(gcc().await.1.tree_digest);
+    let missing = Trouble::MissingBlob(requests::compiler("gcc").await.1.tree_digest);
     assert_eq!(trudy.compile(digest, size).await, JobEnd::Undone(missing));
     for stranger in [friend, mallory, trudy] {
         stranger.leave().await;

@@ -18,8 +18,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rustix::fs::{self as sys, AtFlags, Mode, OFlags, Stat, Timespec, Timestamps};
 use rustix::fs::{UTIME_NOW, UTIME_OMIT};
 
-use crate::client::folders::now_ns;
 use crate::job::{ActionKey, Digest};
+use crate::store::stamps::now_ns;
 
 /// How exactly the order of use is known; a note costs one system call.
 const NOTE_EVERY_NS: i64 = 3_600 * 1_000_000_000;

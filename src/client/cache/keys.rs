@@ -7,14 +7,13 @@ use super::base::Base;
 use super::{Kept, Results};
 use crate::client::inputs::Inputs;
 use crate::client::outputs::{Body, Product};
-use crate::client::upload::Source;
-use crate::job::tree::TREE_BYTES_MAX;
-use crate::job::wire::BlobClass;
-use crate::job::{Action, ActionKey, Tree};
+use crate::job::{Action, ActionKey, Digest};
 
 /// The keys of one compile.
 #[derive(Debug)]
 pub struct Keys {
+    /// Names everything but the inputs.
+    pub command: Digest,
     /// The action's own.
     pub action: ActionKey,
     shared: Option<(Base, ActionKey)>,
@@ -30,10 +29,11 @@ impl Keys {
                 std::fs::canonicalize(base.path()).is_ok_and(|p| p == Path::new(base.path()))
             })
             .and_then(|base| {
-                let key = base.key(action, &tree(inputs)?)?;
+                let key = base.key(action, &inputs.tree()?)?;
                 Some((base, key))
             });
-        Self { action: action.key(), shared }
+        let command = action.command_key();
+        Self { command, action: ActionKey::of(&command, &action.inputs), shared }
     }
 
     /// The result, from this checkout or another one.
@@ -74,19 +74,4 @@ fn elsewhere(base: &Base, kept: &Kept) -> Kept {
         outputs: outputs.collect(),
         worker: kept.worker.clone(),
     }
-}
-
-fn tree(inputs: &Inputs) -> Option<Tree> {
-    let bytes = match &inputs.inline_zstd {
-        Some(zstd) => {
-            let size = zstd::zstd_safe::get_frame_content_size(zstd).ok()??;
-            let size = usize::try_from(size).ok().filter(|size| *size <= TREE_BYTES_MAX)?;
-            zstd::bulk::decompress(zstd, size).ok()?.into()
-        }
-        None => match inputs.sources.get(&(BlobClass::Input, inputs.digest))? {
-            Source::Bytes(bytes) => bytes.clone(),
-            Source::File(_) => return None,
-        },
-    };
-    Tree::decode(&bytes).ok()
 }

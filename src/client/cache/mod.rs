@@ -22,7 +22,6 @@ use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
-use sha2::{Digest as _, Sha256};
 
 use self::folder::{Folder, Name, Stamp};
 pub use self::keys::Keys;
@@ -31,6 +30,7 @@ use self::room::Room;
 pub use self::room::{Counters, Size};
 use super::outputs::{Body, Product};
 use crate::job::{ActionKey, Digest};
+use crate::store::{digest_of, is_full};
 
 /// Largest content, in bytes, that lies in the record itself, so that a small result is one file.
 const INSIDE_BYTES_MAX: usize = 64 << 10;
@@ -38,7 +38,6 @@ const INSIDE_BYTES_MAX: usize = 64 << 10;
 const INSIDE_TOTAL_MAX: usize = 256 << 10;
 /// Files whose bytes are known to be right, by stamp; then everything is looked at again.
 const CHECKED_MAX: usize = 200_000;
-const HASH_BUFFER_BYTES: usize = 256 << 10;
 
 /// A result as it is kept: that of a successful compile.
 #[derive(Debug)]
@@ -112,7 +111,7 @@ impl Results {
     pub fn keep(&self, key: &ActionKey, kept: &Kept) {
         let Some(folder) = self.folder.as_ref().filter(|_| !self.room.rests()) else { return };
         let written = match self.write(folder, key, kept) {
-            Err(error) if room::is_full(&error) && self.room.give_back(folder, kept.size()) => {
+            Err(error) if is_full(&error) && self.room.give_back(folder, kept.size()) => {
                 self.write(folder, key, kept)
             }
             written => written,
@@ -180,7 +179,7 @@ impl Results {
         let name = Name::blob(&digest);
         let (mut file, stamp) = folder.read(&name)?;
         if !self.is_checked(&stamp) {
-            if hash(&mut file)? != digest {
+            if digest_of(&mut file)? != digest {
                 return Ok(self.damaged(folder, &name));
             }
             io::Seek::rewind(&mut file)?;
@@ -256,17 +255,6 @@ impl Kept {
         };
         let streams = self.stdout.len() + self.stderr.len();
         self.outputs.iter().map(length).sum::<u64>() + streams as u64
-    }
-}
-
-fn hash(file: &mut File) -> io::Result<Digest> {
-    let mut hasher = Sha256::new();
-    let mut buffer = vec![0; HASH_BUFFER_BYTES];
-    loop {
-        match file.read(&mut buffer)? {
-            0 => return Ok(Digest::from_bytes(hasher.finalize().into())),
-            length => hasher.update(&buffer[..length]),
-        }
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::folder::Folder;
-use crate::client::folders::now_ns;
+use crate::store::stamps::now_ns;
 
 /// A look at all files is due when so much of the limit was added since the last one.
 const LOOK_SHARE: u64 = 16;
@@ -152,11 +152,6 @@ impl Room {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Whether the disk, or the user's share of it, is used up.
-pub(super) fn is_full(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 struct Found {

@@ -8,7 +8,7 @@ use super::{Listing, Reader, absolute};
 use crate::client::memory::Lookout;
 
 /// Suffixes of precompiled headers: gcc's, and clang's own.
-pub(super) const PRECOMPILED: [&str; 2] = ["gch", "pch"];
+pub const PRECOMPILED: [&str; 2] = ["gch", "pch"];
 
 /// Where a new file could be found before one of the listed ones. A file found beside its includer
 /// or by its full path has nothing before it; any other was found in a search folder, and then

@@ -23,7 +23,6 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 
 use super::daemon::Daemon;
-use super::folders::now_ns;
 use super::memory::{Lookout, Memory};
 use super::scan::{Doubt, Scanner};
 use super::upload::Sources;
@@ -31,7 +30,7 @@ use crate::compiler::search::Search;
 use crate::compiler::{FileFacts, Plan};
 use crate::job::reads::PathList;
 use crate::job::{Digest, LocalReason};
-use crate::store::stamps::FileIndex;
+use crate::store::stamps::{FileIndex, now_ns};
 use crate::store::walk::Seen;
 use crate::toolchain::resolve::Resolved;
 
@@ -144,6 +143,7 @@ impl<'a> Finder<'a> {
     }
 }
 
+pub use lookout::PRECOMPILED;
 pub use offers::choose;
 pub use precise::About;
 

@@ -7,10 +7,10 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 
 use super::{Listing, Reader};
-use crate::client::folders::now_ns;
 use crate::compiler::{depfile, search, version};
 use crate::exec;
 use crate::job::LocalReason;
+use crate::store::stamps::now_ns;
 
 /// How long the dependency pass may take.
 const PASS_DEADLINE: Duration = Duration::from_secs(120);

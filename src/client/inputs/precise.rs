@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::{Extent, Inputs};
 use crate::client::upload::{Source, Sources};
 use crate::job::reads::PathList;
+use crate::job::tree::TREE_BYTES_MAX;
 use crate::job::wire::BlobClass;
 use crate::job::{Digest, Node, Tree, TreePath};
 use crate::store::Compressed;
@@ -56,10 +57,16 @@ impl Inputs {
 
     /// The tree.
     pub fn tree(&self) -> Option<Tree> {
-        let bytes = match (&self.inline_zstd, self.sources.get(&(BlobClass::Input, self.digest))) {
-            (Some(zstd), _) => zstd::stream::decode_all(zstd.as_ref()).ok()?,
-            (None, Some(Source::Bytes(bytes))) => bytes.to_vec(),
-            (None, _) => return None,
+        let bytes = match &self.inline_zstd {
+            Some(zstd) => {
+                let size = zstd::zstd_safe::get_frame_content_size(zstd).ok()??;
+                let size = usize::try_from(size).ok().filter(|size| *size <= TREE_BYTES_MAX)?;
+                zstd::bulk::decompress(zstd, size).ok()?.into()
+            }
+            None => match self.sources.get(&(BlobClass::Input, self.digest))? {
+                Source::Bytes(bytes) => bytes.clone(),
+                Source::File(_) => return None,
+            },
         };
         Tree::decode(&bytes).ok()
     }

@@ -7,13 +7,12 @@ use std::sync::Arc;
 
 use tempfile::TempDir;
 
-use super::super::folders::now_ns;
 use super::super::inputs::{About, Extent, Inputs};
 use super::{Lookout, Memory};
 use crate::compiler::scan_facts;
 use crate::job::reads::PathList;
 use crate::job::{Digest, TreePath};
-use crate::store::stamps::FileIndex;
+use crate::store::stamps::{FileIndex, now_ns};
 use crate::store::walk::TreeBuilder;
 
 /// A source that includes `x.h`, which is looked for in `first` and found in `second`.

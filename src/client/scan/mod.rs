@@ -16,11 +16,10 @@ use memchr::memmem;
 
 use self::presence::Presence;
 use self::searches::{Learned, Searches};
-use super::folders::now_ns;
 use super::inputs::{Listing, Reader};
 use crate::compiler::{FileFacts, Language};
 use crate::job::{Family, LocalReason};
-use crate::store::stamps::FileIndex;
+use crate::store::stamps::{FileIndex, now_ns};
 
 /// Starts of flags under which includes are searched or read in ways that the scan does not know.
 const FLAGS: [&str; 5] = ["-finput-charset", "-fms-", "-Wp,", "-Xpreprocessor", "-Xclang"];

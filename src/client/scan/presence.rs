@@ -7,8 +7,8 @@ use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::client::folders::now_ns;
-use crate::store::stamps::Stamp;
+use crate::client::inputs::PRECOMPILED;
+use crate::store::stamps::{Stamp, now_ns};
 
 /// Most folders that are remembered; then the table starts anew.
 const FOLDERS_MAX: usize = 50_000;
@@ -16,8 +16,6 @@ const FOLDERS_MAX: usize = 50_000;
 const NAMES_MAX: usize = 2_000_000;
 /// Largest folder that is listed, in names; in a larger one each name is asked for.
 const FOLDER_NAMES_MAX: usize = 20_000;
-/// Suffixes of precompiled headers, which stand for headers that need not be there.
-const PRECOMPILED: [&str; 2] = [".gch", ".pch"];
 
 /// What stands at a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,7 +117,7 @@ impl<'a> Probe<'a> {
 
 impl Listed {
     fn find(&self, folder: &str, name: &str) -> Found {
-        let has = |suffix| self.names.contains_key(format!("{name}{suffix}").as_str());
+        let has = |suffix| self.names.contains_key(format!("{name}.{suffix}").as_str());
         if self.precompiled && PRECOMPILED.into_iter().any(has) {
             return Found::Doubt;
         }
@@ -180,7 +178,7 @@ fn list(folder: &str, before: &Metadata) -> Option<Listed> {
         let entry = entry.ok()?;
         // An include asks for text.
         let Ok(name) = entry.file_name().into_string() else { continue };
-        precompiled |= PRECOMPILED.iter().any(|suffix| name.ends_with(suffix));
+        precompiled |= name.rsplit_once('.').is_some_and(|(_, end)| PRECOMPILED.contains(&end));
         names.insert(name.into_boxed_str(), entry.file_type().map_or(Kind::Other, Kind::of));
         if names.len() > FOLDER_NAMES_MAX {
             return None;
@@ -218,7 +216,7 @@ fn folds_case(folder: &str, names: &HashMap<Box<str>, Kind>) -> bool {
 
 fn ask_for_both(folder: &str, name: &str) -> Found {
     let path = format!("{folder}/{name}");
-    let there = |suffix| Path::new(&format!("{path}{suffix}")).symlink_metadata().is_ok();
+    let there = |suffix| Path::new(&format!("{path}.{suffix}")).symlink_metadata().is_ok();
     if PRECOMPILED.into_iter().any(there) {
         return Found::Doubt;
     }

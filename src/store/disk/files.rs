@@ -6,24 +6,23 @@
 
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions, Permissions};
-use std::io::{self, Read as _, Seek as _, Write as _};
+use std::io::{self, Seek as _, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::fs::{AtFlags, CWD, FlockOperation, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT};
-use sha2::{Digest as _, Sha256};
 use tempfile::{NamedTempFile, TempPath};
 
 use crate::job::{Digest, Space};
 
 use super::lru::{Entry, Key, Lru, SpaceNumber, Stamp};
 use super::{DiskError, Kind};
+use crate::store::{digest_of, is_full};
 
 /// How exactly the order of use survives a restart; a note costs one system call.
 const NOTE_EVERY: Duration = Duration::from_secs(3_600);
-const HASH_BUFFER_BYTES: usize = 128 << 10;
 
 /// The folder and what is known of it.
 #[derive(Debug)]
@@ -221,7 +220,7 @@ impl Files {
     fn check(&self, key: Key, file: &mut File) -> Result<(), DiskError> {
         let path = self.path(key);
         let stamp = Stamp::of(&file.metadata().map_err(DiskError::at(&path))?);
-        let digest = hash(file).map_err(DiskError::at(&path))?;
+        let digest = digest_of(file).map_err(DiskError::at(&path))?;
         let mut index = self.index();
         if digest == key.digest {
             if let Some(entry) = index.touch(key) {
@@ -411,21 +410,6 @@ fn note_use(path: &Path) {
         last_modification: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
     };
     let _ = rustix::fs::utimensat(CWD, path, &times, AtFlags::empty());
-}
-
-fn hash(file: &mut File) -> io::Result<Digest> {
-    let mut hasher = Sha256::new();
-    let mut buffer = vec![0; HASH_BUFFER_BYTES];
-    loop {
-        match file.read(&mut buffer)? {
-            0 => return Ok(Digest::from_bytes(hasher.finalize().into())),
-            count => hasher.update(&buffer[..count]),
-        }
-    }
-}
-
-fn is_full(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 fn unix_seconds(time: SystemTime) -> u64 {

@@ -21,7 +21,7 @@ async fn a_result_arrives_without_the_scheduler_that_took_the_job() {
 
     // The result is recorded as soon as there is a scheduler again.
     farm.start_again("scheduler").await;
-    until("the result is recorded", async || (farm.held("KV_actions").messages == 1).then_some(()))
+    until("the result is recorded", async || (farm.held("KV_actions").messages > 0).then_some(()))
         .await;
     farm.finish().await;
 }

@@ -1,0 +1,25 @@
+//! The digest of a file that is not held in memory.
+
+use std::io::{self, Read};
+
+use sha2::{Digest as _, Sha256};
+
+use crate::job::Digest;
+
+/// Read at once, in bytes.
+const CHUNK_BYTES: usize = 256 << 10;
+
+/// The digest of all that `reader` still gives.
+///
+/// # Errors
+/// Those of reading.
+pub fn digest_of(reader: &mut impl Read) -> io::Result<Digest> {
+    let mut hasher = Sha256::new();
+    let mut chunk = vec![0; CHUNK_BYTES];
+    loop {
+        match reader.read(&mut chunk)? {
+            0 => return Ok(Digest::from_bytes(hasher.finalize().into())),
+            length => hasher.update(&chunk[..length]),
+        }
+    }
+}
