@@ -27,6 +27,7 @@ lint: ## Formatting, clippy and the rules of the house
 
 bench: tools build ## Measure jetcc beside whichever of its peers are installed
 	benches/overhead
+	benches/client
 	benches/security
 
 fuzz: test-tools ## Fuzz every decoder of foreign bytes for a minute

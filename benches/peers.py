@@ -58,10 +58,7 @@ def started(folder, env, stack):
 def jetcc(env):
     """jetcc, in the farm of `jetcc dev` that runs us."""
     own = shutil.which("jetcc")
-    with socket.socket(socket.AF_UNIX) as daemon:
-        daemon.connect(env["JETCC_SERVER_UDS"])
-        credentials = daemon.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-    daemon = struct.unpack("3i", credentials)[0]
+    daemon = daemon_of(env)
     roles = {"daemon": daemon}
     for pid in measure.tree(os.getppid()):
         command = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
@@ -70,6 +67,14 @@ def jetcc(env):
         elif len(command) > 2 and command[1] in ("scheduler", "worker"):
             roles[command[1]] = pid
     return Tool("jetcc", [own], env, caches=True, remote=True, client=[daemon], roles=roles)
+
+
+def daemon_of(env):
+    """The daemon that serves the wrappers of `env`."""
+    with socket.socket(socket.AF_UNIX) as daemon:
+        daemon.connect(env["JETCC_SERVER_UDS"])
+        credentials = daemon.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    return struct.unpack("3i", credentials)[0]
 
 
 def ccache(folder, env, _stack):

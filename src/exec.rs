@@ -2,7 +2,9 @@
 //! group and deadline are set every time, and the whole group is ended when the deadline passes.
 //! What else a stranger's program is held to is in [`confine`].
 
+mod birth;
 mod confine;
+mod service;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -10,17 +12,21 @@ use std::io;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::PathBuf;
 use std::process::Stdio;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::{AsyncRead, AsyncReadExt as _};
-use tokio::signal::unix::{SignalKind, signal};
 
+use birth::{Birth, Newborn};
 pub use confine::{Confinement, Door};
+pub use service::{Service, foreground};
 
 /// How often a start is tried again when the program's file is still open for writing elsewhere.
 const BUSY_RETRIES: u32 = 10;
 const BUSY_DELAY: Duration = Duration::from_millis(10);
+static STARTED: AtomicU64 = AtomicU64::new(0);
 
 /// A program to run to its end with captured streams.
 #[derive(Clone, Debug)]
@@ -145,32 +151,97 @@ pub async fn run_confined(spec: Spec, confinement: Confinement) -> Result<Finish
 
 async fn follow(spec: Spec, confinement: Option<Confinement>) -> Result<Finished, ExecError> {
     let program = spec.program.display().to_string();
-    let mut child = start(&spec, confinement)
+    let mut running = start(&spec, confinement)
         .await
         .map_err(|source| ExecError::Start { program: program.clone(), source })?;
-    let group = Group(child.id().and_then(|id| Pid::from_raw(id.cast_signed())));
-    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
-    let limit = spec.stream_bytes_max;
-    let follow = async {
-        let status = async { child.wait().await.map_err(Unread::Io) };
-        tokio::try_join!(status, read_limited(stdout, limit), read_limited(stderr, limit))
-    };
-    let (status, stdout, stderr) = match tokio::time::timeout(spec.deadline, follow).await {
-        Err(_) => return Err(ExecError::TimedOut { program, deadline: spec.deadline }),
-        Ok(Err(Unread::Io(source))) => return Err(ExecError::Follow { program, source }),
-        Ok(Err(Unread::TooMuch)) => return Err(ExecError::TooMuchOutput { program, limit }),
-        Ok(Ok(parts)) => parts,
-    };
-    drop(group);
-    let status = match (status.code(), status.signal()) {
+    let group = Group(running.id());
+    match tokio::time::timeout(spec.deadline, running.finish(spec.stream_bytes_max)).await {
+        Err(_) => Err(ExecError::TimedOut { program, deadline: spec.deadline }),
+        Ok(Err(Unread::Io(source))) => Err(ExecError::Follow { program, source }),
+        Ok(Err(Unread::TooMuch)) => {
+            Err(ExecError::TooMuchOutput { program, limit: spec.stream_bytes_max })
+        }
+        Ok(Ok(finished)) => {
+            drop(group);
+            Ok(finished)
+        }
+    }
+}
+
+/// A program under way, however it was started; ended when dropped.
+enum Running {
+    Forked(tokio::process::Child),
+    Born(Newborn),
+}
+
+impl Running {
+    fn id(&self) -> Option<Pid> {
+        match self {
+            Self::Forked(child) => child.id().and_then(|id| Pid::from_raw(id.cast_signed())),
+            Self::Born(newborn) => Some(newborn.pid),
+        }
+    }
+
+    /// Reads both streams, at most `limit` bytes each, and waits for its end.
+    async fn finish(&mut self, limit: u64) -> Result<Finished, Unread> {
+        let (status, stdout, stderr) = match self {
+            Self::Forked(child) => {
+                let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+                let status = async { Ok(ended(child.wait().await?)) };
+                tokio::try_join!(status, read_limited(stdout, limit), read_limited(stderr, limit))?
+            }
+            Self::Born(newborn) => {
+                let (stdout, stderr) = (newborn.stdout.take(), newborn.stderr.take());
+                let status = async { Ok(newborn.wait().await?) };
+                tokio::try_join!(status, read_limited(stdout, limit), read_limited(stderr, limit))?
+            }
+        };
+        Ok(Finished { status, stdout, stderr })
+    }
+}
+
+fn ended(status: std::process::ExitStatus) -> Ended {
+    match (status.code(), status.signal()) {
         (Some(code), _) => Ended::Code(code.to_le_bytes()[0]),
         (None, signal) => Ended::Signal(signal.unwrap_or_default().to_le_bytes()[0]),
-    };
-    Ok(Finished { status, stdout, stderr })
+    }
+}
+
+/// Programs that this process started so far with [`run`] and [`run_confined`].
+pub fn started() -> u64 {
+    STARTED.load(Ordering::Relaxed)
+}
+
+async fn start(spec: &Spec, confinement: Option<Confinement>) -> io::Result<Running> {
+    STARTED.fetch_add(1, Ordering::Relaxed);
+    let confinement = confinement.map(Arc::new);
+    let mut tries = 0;
+    loop {
+        match start_once(spec, confinement.as_ref()) {
+            // Another thread may have forked while the program's file was open for writing.
+            Err(error)
+                if error.kind() == io::ErrorKind::ExecutableFileBusy && tries < BUSY_RETRIES =>
+            {
+                tries += 1;
+                tokio::time::sleep(BUSY_DELAY).await;
+            }
+            started => return started,
+        }
+    }
+}
+
+fn start_once(spec: &Spec, confinement: Option<&Arc<Confinement>>) -> io::Result<Running> {
+    match confinement {
+        Some(confinement) => match birth::start(spec, confinement)? {
+            Birth::Done(newborn) => Ok(Running::Born(newborn)),
+            Birth::Impossible => fork(spec, Some(confinement)),
+        },
+        None => fork(spec, None),
+    }
 }
 
 #[expect(clippy::disallowed_methods, reason = "this is the one spawning module")]
-async fn start(spec: &Spec, confinement: Option<Confinement>) -> io::Result<tokio::process::Child> {
+fn fork(spec: &Spec, confinement: Option<&Arc<Confinement>>) -> io::Result<Running> {
     let mut command = std::process::Command::new(&spec.program);
     if let Some(argv0) = &spec.argv0 {
         command.arg0(argv0);
@@ -185,29 +256,23 @@ async fn start(spec: &Spec, confinement: Option<Confinement>) -> io::Result<toki
         .stderr(Stdio::piped())
         .process_group(0);
     if let Some(confinement) = confinement {
-        confine::confine(&mut command, confinement);
+        confine::confine(&mut command, confinement.clone());
     }
     let mut command = tokio::process::Command::from(command);
     command.kill_on_drop(true);
-    let mut tries = 0;
-    loop {
-        match command.spawn() {
-            // Another thread may have forked while the program's file was open for writing.
-            Err(error)
-                if error.kind() == io::ErrorKind::ExecutableFileBusy && tries < BUSY_RETRIES =>
-            {
-                tries += 1;
-                tokio::time::sleep(BUSY_DELAY).await;
-            }
-            started => return started,
-        }
-    }
+    Ok(Running::Forked(command.spawn()?))
 }
 
 /// Why a stream was not read to its end.
 enum Unread {
     Io(io::Error),
     TooMuch,
+}
+
+impl From<io::Error> for Unread {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
 }
 
 /// All bytes of `stream`, at most `limit`.
@@ -218,109 +283,8 @@ async fn read_limited(
     let mut bytes = Vec::new();
     let Some(stream) = stream else { return Ok(bytes) };
     let mut stream = stream.take(limit.saturating_add(1));
-    stream.read_to_end(&mut bytes).await.map_err(Unread::Io)?;
+    stream.read_to_end(&mut bytes).await?;
     if bytes.len() as u64 > limit { Err(Unread::TooMuch) } else { Ok(bytes) }
-}
-
-/// A program that serves until it is stopped; ended when dropped, and when this process ends.
-#[derive(Debug)]
-pub struct Service {
-    child: tokio::process::Child,
-}
-
-impl Service {
-    /// Starts `program` with these variables over ours; both streams go to `log`.
-    ///
-    /// # Errors
-    /// When it cannot be started.
-    #[expect(clippy::disallowed_methods, reason = "this is the one spawning module")]
-    #[expect(unsafe_code, reason = "the death signal has to be set between fork and exec")]
-    pub fn start(
-        program: &std::path::Path,
-        arguments: &[OsString],
-        environment: &BTreeMap<OsString, OsString>,
-        log: std::fs::File,
-    ) -> io::Result<Self> {
-        let mut command = std::process::Command::new(program);
-        command
-            .args(arguments)
-            .envs(environment)
-            .stdin(Stdio::null())
-            .stdout(log.try_clone()?)
-            .stderr(log)
-            .process_group(0);
-        // SAFETY: the call is async-signal-safe and touches no memory of the parent.
-        unsafe {
-            command.pre_exec(|| {
-                let death = Some(rustix::process::Signal::KILL);
-                rustix::process::set_parent_process_death_signal(death)?;
-                Ok(())
-            });
-        }
-        let mut command = tokio::process::Command::from(command);
-        Ok(Self { child: command.kill_on_drop(true).spawn()? })
-    }
-
-    /// Its process id, while it runs.
-    pub fn id(&self) -> Option<u32> {
-        self.child.id()
-    }
-
-    /// Whether it has ended, and how.
-    ///
-    /// # Errors
-    /// When the system cannot say.
-    pub fn ended(&mut self) -> io::Result<Option<std::process::ExitStatus>> {
-        self.child.try_wait()
-    }
-
-    /// Asks it to end and waits for that; ends it by force after `deadline`.
-    ///
-    /// # Errors
-    /// When the system cannot say how it ended.
-    pub async fn stop(mut self, deadline: Duration) -> io::Result<()> {
-        if let Some(id) = self.child.id().and_then(|id| Pid::from_raw(id.cast_signed())) {
-            // It may have ended already.
-            let _ = rustix::process::kill_process(id, Signal::TERM);
-        }
-        match tokio::time::timeout(deadline, self.child.wait()).await {
-            Ok(ended) => ended.map(drop),
-            Err(_) => self.child.kill().await,
-        }
-    }
-}
-
-/// Runs `program` in the foreground, with our streams and these variables over ours. It is told
-/// when we are told to end, and we wait for it all the same; an interrupt reaches it by itself.
-///
-/// # Errors
-/// When it cannot be started.
-#[expect(clippy::disallowed_methods, reason = "this is the one spawning module")]
-pub async fn foreground(
-    program: &OsString,
-    arguments: &[OsString],
-    environment: &BTreeMap<OsString, OsString>,
-) -> io::Result<std::process::ExitStatus> {
-    let mut command = std::process::Command::new(program);
-    command.args(arguments).envs(environment);
-    let [mut term, mut hang_up, mut interrupt] = [
-        signal(SignalKind::terminate())?,
-        signal(SignalKind::hangup())?,
-        signal(SignalKind::interrupt())?,
-    ];
-    let mut child = tokio::process::Command::from(command).spawn()?;
-    loop {
-        let told = tokio::select! {
-            ended = child.wait() => return ended,
-            _ = term.recv() => Signal::TERM,
-            _ = hang_up.recv() => Signal::HUP,
-            _ = interrupt.recv() => continue,
-        };
-        if let Some(id) = child.id().and_then(|id| Pid::from_raw(id.cast_signed())) {
-            // It may have ended just now.
-            let _ = kill_process(id, told);
-        }
-    }
 }
 
 /// Turns this process into `program`; returns only if that failed.
@@ -433,6 +397,27 @@ mod tests {
         let done = run_confined(shell(&script), confinement).await.unwrap();
         let printed = String::from_utf8_lossy(&done.stdout);
         assert_eq!(printed, "0027\n0\n2048\n1048576\n1000\nopen\n");
+    }
+
+    #[tokio::test]
+    async fn a_confined_program_that_cannot_start_says_why() {
+        let confinement = || Confinement {
+            umask: 0,
+            file_bytes_max: 1 << 20,
+            data_bytes_max: None,
+            doors: Vec::new().into(),
+            inherited: Vec::new(),
+        };
+        for (program, kind) in [
+            ("/nonexistent", io::ErrorKind::NotFound),
+            ("/dev/null", io::ErrorKind::PermissionDenied),
+        ] {
+            let ended =
+                run_confined(Spec { program: program.into(), ..shell("") }, confinement()).await;
+            assert!(matches!(ended, Err(ExecError::Start { source, .. }) if source.kind() == kind));
+        }
+        let killed = run_confined(shell("kill -SEGV $$"), confinement()).await.unwrap();
+        assert_eq!(killed.status, Ended::Signal(11));
     }
 
     #[tokio::test]

@@ -79,6 +79,14 @@ fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
     Ok(tokio::runtime::Builder::new_multi_thread().enable_all().build()?)
 }
 
+/// Runs a role to its end on the runtime's own threads: what the calling thread runs is woken by one
+/// of them each time, which costs a compile more than most of its steps.
+fn run_role<T: Send + 'static>(
+    role: impl Future<Output = anyhow::Result<T>> + Send + 'static,
+) -> anyhow::Result<T> {
+    runtime()?.block_on(async { tokio::spawn(role).await? })
+}
+
 fn start_log(environment: &Environment, default: &str) -> anyhow::Result<()> {
     let (filter, file) = environment.log(default);
     let sink = file.as_deref().map_or(telemetry::Sink::Stderr, telemetry::Sink::File);
@@ -110,7 +118,7 @@ fn start_daemon(socket: PathBuf) -> anyhow::Result<()> {
         own_executable: wrapper::own_executable()?,
     };
     let daemon = Arc::new(Daemon::new(settings, &home)?);
-    runtime()?.block_on(async {
+    run_role(async move {
         let lifecycle = Lifecycle::with_signals()?;
         daemon::serve(daemon, &home, &lifecycle).await?;
         Ok(())
@@ -122,7 +130,7 @@ fn run_scheduler(path: &Path) -> anyhow::Result<ExitCode> {
     let environment = Environment::capture();
     let (settings, secrets) = config::scheduler(path, &environment)?;
     start_log(&environment, "info")?;
-    runtime()?.block_on(async {
+    run_role(async move {
         let identity = Identity::new(&settings).await?;
         let settings = Arc::new(settings);
         let lifecycle = Lifecycle::with_signals()?;
@@ -143,7 +151,7 @@ fn run_worker(path: &Path) -> anyhow::Result<ExitCode> {
     let environment = Environment::capture();
     let config = config::worker(path, &environment)?;
     start_log(&environment, "info")?;
-    runtime()?.block_on(async {
+    run_role(async move {
         let lifecycle = Lifecycle::with_signals()?;
         let WorkerConfig { nats_url, tls, worker, token, store, pool, settings } = config;
         let identity = worker::run::Identity { nats_url, tls, worker, token, pool };

@@ -34,6 +34,7 @@ use super::upload::Tables;
 use super::view::View;
 use super::wrapper::READY;
 use crate::compiler::{FACTS_VERSION, FileFacts, scan_facts};
+use crate::exec;
 use crate::job::wire::BlobClass;
 use crate::job::{ClientId, Digest, LocalReason};
 use crate::lifecycle::Lifecycle;
@@ -407,7 +408,11 @@ impl Daemon {
         let url = self.settings.dist.scheduler_url.as_deref().unwrap_or("nowhere");
         let farm = format!("farm at {url}, blobs in {}", self.settings.dist.store.place());
         let cache = tokio::task::block_in_place(|| self.results.state());
-        self.stats.json(&farm, &cache, &self.settings.base_dirs).to_string()
+        let mut json = self.stats.json(&farm, &cache, &self.settings.base_dirs);
+        // Of the daemon's whole life.
+        json["programs_started"] = exec::started().into();
+        json["traffic"] = serde_json::json!(self.link.traffic());
+        json.to_string()
     }
 
     /// sccache's `--dist-status`, with the workers by name added.

@@ -12,6 +12,7 @@ use crate::job::wire::HelloReply;
 use crate::job::{ClientId, LocalReason};
 use crate::queue::blobs::NatsBlobs;
 use crate::queue::submit::Farm;
+use crate::queue::traffic::Traffic;
 use crate::queue::{Connection, Login, Password, Patience, QueueError, Secret, subjects};
 use crate::store::{Blobs, Limits, open_backend};
 
@@ -54,12 +55,38 @@ pub struct Link {
     bearer: Bearer,
     reach: AsyncMutex<Option<Standing>>,
     rest: Mutex<Option<Rest>>,
+    counted: Mutex<Counted>,
+}
+
+/// What the connections so far carried.
+#[derive(Default)]
+struct Counted {
+    before: Traffic,
+    latest: Option<Farm>,
+}
+
+impl Counted {
+    fn sum(&self) -> Traffic {
+        self.before + self.latest.as_ref().map(Farm::traffic).unwrap_or_default()
+    }
 }
 
 impl Link {
     /// A link that is not connected yet, of a client that shows `bearer`.
     pub fn new(dist: Dist, id: ClientId, bearer: Bearer) -> Self {
-        Self { dist, id, bearer, reach: AsyncMutex::default(), rest: Mutex::default() }
+        Self {
+            dist,
+            id,
+            bearer,
+            reach: AsyncMutex::default(),
+            rest: Mutex::default(),
+            counted: Mutex::default(),
+        }
+    }
+
+    /// What went to the farm and came from it so far, over all connections.
+    pub fn traffic(&self) -> Traffic {
+        self.lock_counted().sum()
     }
 
     /// Whether trying makes sense now; cheap, to be asked before any work is done for the farm.
@@ -100,6 +127,9 @@ impl Link {
         }
         match self.connect().await {
             Ok(fresh) => {
+                let mut counted = self.lock_counted();
+                *counted = Counted { before: counted.sum(), latest: Some(fresh.farm.clone()) };
+                drop(counted);
                 *reach = Some(Standing { reach: fresh.clone(), token });
                 Ok(fresh)
             }
@@ -168,6 +198,10 @@ impl Link {
         let user = self.id.as_str().to_owned();
         let tls = self.dist.tls.clone();
         Ok(Login { url, tls, inbox: subjects::inbox(&user), user, password })
+    }
+
+    fn lock_counted(&self) -> std::sync::MutexGuard<'_, Counted> {
+        self.counted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock_rest(&self) -> std::sync::MutexGuard<'_, Option<Rest>> {

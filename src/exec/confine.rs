@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 use std::sync::Arc;
@@ -41,44 +41,72 @@ pub enum Door {
     Folder(File),
 }
 
-/// Applies `confinement` in the child.
+/// Whose memory a child has until exec.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Memory {
+    /// A copy of ours.
+    Own,
+    /// Ours.
+    Borrowed,
+}
+
+impl Confinement {
+    /// The folder of the cgroup that a child has to be born in.
+    pub(super) fn birthplace(&self) -> Option<BorrowedFd<'_>> {
+        self.doors.iter().find_map(|door| match door {
+            Door::Folder(folder) => Some(folder.as_fd()),
+            Door::Tasks(_) => None,
+        })
+    }
+
+    /// Holds the calling process, which is about to call exec, to everything but its birthplace.
+    /// System calls alone: nothing is allocated.
+    ///
+    /// # Errors
+    /// The system's answer.
+    pub(super) fn apply(&self, memory: Memory) -> io::Result<()> {
+        rustix::process::umask(Mode::from_raw_mode(self.umask));
+        limit(Resource::Core, 0)?;
+        limit(Resource::Fsize, self.file_bytes_max)?;
+        if let Some(bytes) = self.data_bytes_max {
+            limit(Resource::Data, bytes)?;
+        }
+        if memory == Memory::Own {
+            // A role keeps its memory to itself (see `lifecycle`), and the files in `/proc` of such a
+            // process are root's.
+            set_dumpable_behavior(DumpableBehavior::Dumpable)?;
+        }
+        // Where this is not possible the kernel's own choice stands.
+        if let Ok(file) = open(c"/proc/self/oom_score_adj", OFlags::WRONLY, Mode::empty()) {
+            let _ = rustix::io::write(file, b"1000");
+        }
+        for descriptor in &self.inherited {
+            rustix::io::fcntl_setfd(descriptor, rustix::io::FdFlags::empty())?;
+        }
+        for door in self.doors.iter() {
+            // `tasks` moves one thread, and there is only one: 30 µs, where `cgroup.procs` waits
+            // 10 ms for every thread of the machine.
+            if let Door::Tasks(file) = door {
+                rustix::io::write(file, b"0")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn limit(resource: Resource, most: u64) -> io::Result<()> {
+    let most = Some(getrlimit(resource).maximum.map_or(most, |hard| hard.min(most)));
+    Ok(setrlimit(resource, Rlimit { current: most, maximum: most })?)
+}
+
+/// Applies `confinement` in a child that is forked.
 #[expect(unsafe_code, reason = "limits have to be set between fork and exec")]
-pub(super) fn confine(command: &mut Command, confinement: Confinement) {
-    let Confinement { umask, file_bytes_max, data_bytes_max, doors, inherited } = confinement;
-    let set = |resource, limit: u64| {
-        let limit = Some(getrlimit(resource).maximum.map_or(limit, |hard| hard.min(limit)));
-        setrlimit(resource, Rlimit { current: limit, maximum: limit })
-    };
+pub(super) fn confine(command: &mut Command, confinement: Arc<Confinement>) {
     // SAFETY: system calls alone, which are async-signal-safe and touch no memory of the parent.
     unsafe {
         command.pre_exec(move || {
-            rustix::process::umask(Mode::from_raw_mode(umask));
-            set(Resource::Core, 0)?;
-            set(Resource::Fsize, file_bytes_max)?;
-            if let Some(bytes) = data_bytes_max {
-                set(Resource::Data, bytes)?;
-            }
-            // A role keeps its memory to itself (see `lifecycle`), and the files in `/proc` of such a
-            // process are root's. What follows runs in a process of its own, until exec.
-            set_dumpable_behavior(DumpableBehavior::Dumpable)?;
-            // Where this is not possible the kernel's own choice stands.
-            if let Ok(file) = open(c"/proc/self/oom_score_adj", OFlags::WRONLY, Mode::empty()) {
-                let _ = rustix::io::write(file, b"1000");
-            }
-            for descriptor in &inherited {
-                rustix::io::fcntl_setfd(descriptor, rustix::io::FdFlags::empty())?;
-            }
-            for door in doors.iter() {
-                match door {
-                    // `tasks` moves one thread, and there is only one: 30 µs, where
-                    // `cgroup.procs` waits 10 ms for every thread of the machine.
-                    Door::Tasks(file) => {
-                        rustix::io::write(file, b"0")?;
-                    }
-                    Door::Folder(folder) => go_on_in(folder.as_fd())?,
-                }
-            }
-            Ok(())
+            confinement.apply(Memory::Own)?;
+            confinement.birthplace().map_or(Ok(()), go_on_in)
         });
     }
 }

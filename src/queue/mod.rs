@@ -30,6 +30,7 @@ pub mod subjects;
 pub mod submit;
 pub mod system;
 pub mod tls;
+pub mod traffic;
 mod withdraw;
 
 pub use connect::{Connection, Login, Password, Patience, QueueError, Secret};

@@ -89,6 +89,10 @@ impl Farm {
         Following { job, words, followers: self.followers.clone() }
     }
 
+    pub(super) fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
     /// Whether the connection stands.
     pub fn is_up(&self) -> bool {
         self.connection.is_up()
