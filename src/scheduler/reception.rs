@@ -263,15 +263,14 @@ async fn admit(office: &Office, from: &Principal, submit: Submit) -> SubmitReply
     }
     let action = submit.action.key();
     if submit.cache == CacheUse::ReadWrite {
-        match office.desk.record(space, &action).await {
-            Ok(Some(record)) => return SubmitReply::Cached(Box::new(record)),
-            Ok(None) => {
-                if let Some(lists) = offer(office, space, &submit).await {
-                    return SubmitReply::Offered(lists);
-                }
-            }
+        let (record, lists) =
+            tokio::join!(office.desk.record(space, &action), offer(office, space, &submit));
+        match (record, lists) {
+            (Ok(Some(record)), _) => return SubmitReply::Cached(Box::new(record)),
+            (Ok(None), Some(lists)) => return SubmitReply::Offered(lists),
+            (Ok(None), None) => {}
             // The cache is a convenience: without it the job simply runs.
-            Err(error) => tracing::warn!(%action, %error, "action cache was not read"),
+            (Err(error), _) => tracing::warn!(%action, %error, "action cache was not read"),
         }
     }
     if let Some(words) = upload_quota(office, tenant) {
