@@ -22,6 +22,8 @@ pub mod reason;
 pub mod toolchain;
 pub mod tree;
 pub mod wire;
+#[cfg(test)]
+mod wire_tests;
 
 pub use action::{Action, ActionKey, Command, WantedOutput};
 pub use audit::Audit;
