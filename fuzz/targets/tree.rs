@@ -1,11 +1,14 @@
-//! Trees: one tree has one encoding, and nothing lies below a file or a link.
+//! Trees: one tree has one encoding, and nothing lies below a file or a link. Differences between
+//! trees: one has one encoding, and leads to the named tree or to none.
 #![no_main]
 
+use jetcc::job::difference::InvalidDifference;
 use jetcc::job::tree::{PATH_BYTES_MAX, TREE_ENTRIES_MAX};
-use jetcc::job::{Digest, Node, Tree};
+use jetcc::job::{Difference, Digest, Node, Tree, TreePath};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {
+    difference(data);
     let Ok(tree) = Tree::decode(data) else { return };
     assert_eq!(tree.encode(), data);
     assert_eq!(tree.digest(), Digest::of(data));
@@ -21,3 +24,23 @@ fuzz_target!(|data: &[u8]| {
         }
     }
 });
+
+fn difference(data: &[u8]) {
+    let Ok(difference) = Difference::decode(data) else { return };
+    assert_eq!(difference.encode(), data);
+    let mut base = Tree::default();
+    for name in ["/w/a.c", "/w/b/c.h", "/w/gone.h"] {
+        base.insert(TreePath::try_from(name).expect("a clean path"), Node::Directory);
+    }
+    let nothing = Digest::of(b"no tree's bytes");
+    let found = match difference.clone().apply(&base, nothing) {
+        Err(InvalidDifference::Other { found, .. }) => found,
+        Err(_) => return,
+        Ok(_) => panic!("another tree than the named one"),
+    };
+    let tree = difference.apply(&base, found).expect("the tree that it leads to");
+    assert_eq!(tree.digest(), found);
+    assert_eq!(Tree::decode(&tree.encode()).ok().as_ref(), Some(&tree));
+    let again = Difference::between(&base, &tree).expect("no more changes than before");
+    assert_eq!(again.apply(&base, found).ok(), Some(tree));
+}

@@ -21,6 +21,7 @@ use super::remote::{self, Answer, Came, Job, Origin};
 use super::report::{Finding, Laps, Report};
 use super::request::Request;
 use super::scan;
+use super::sent::Sent;
 use crate::compiler::{self, Invocation, Plan, RESPONSE_BYTES_MAX, Verdict};
 use crate::job::reads::PathList;
 use crate::job::wire::{BlobClass, CacheUse, WrongBlob};
@@ -37,6 +38,7 @@ pub async fn compile(daemon: &Daemon, request: CompileRequest) -> (Reply, Report
         wall_ms: 0.0,
         finding: Finding::NotACompile,
         laps: Laps::begin(),
+        sent: Sent::new(daemon.stats.clone()),
         local_ms: None,
     };
     let reply = match story(daemon, request, &mut report).await {
@@ -134,10 +136,8 @@ impl Compile {
         let reach = daemon.link.reach().await?;
         let there = daemon.upload(&toolchain, &reach).await;
         there.map_err(|reason| daemon.note_trouble(reason))?;
-        let mut sources = inputs.sources.clone();
-        sources.extend(toolchain.sources.iter().map(|(name, source)| (*name, source.clone())));
-        let job = request.job(action, plan, &inputs, &toolchain, &sources);
-        let (answer, outputs) = run(daemon, &reach, job, &inputs, &mut report.laps).await?;
+        let job = request.job(action, plan, &inputs, &toolchain);
+        let (answer, outputs) = run(daemon, &reach, job, &inputs, report).await?;
         if inputs.extent == Extent::Larger && misses_file(daemon, &reach, &answer.outcome).await {
             return Ok(None);
         }
@@ -226,13 +226,13 @@ fn give(
 async fn run(
     daemon: &Daemon,
     reach: &Reach,
-    mut job: Job<'_>,
+    mut job: Job,
     inputs: &Inputs,
-    laps: &mut Laps,
+    report: &mut Report,
 ) -> Result<(Answer, Vec<Product>), LocalReason> {
     loop {
         let (uploads, dist) = (daemon.uploads.of(reach.blobs.space()), &daemon.settings.dist);
-        let came = remote::run(reach, &job, &uploads, &daemon.stats, dist, laps)
+        let came = remote::run(reach, &job, &uploads, dist, report)
             .await
             .map_err(|reason| daemon.note_trouble(reason))?;
         daemon.link.worked();

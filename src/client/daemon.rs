@@ -26,6 +26,7 @@ use super::memory::Memory;
 use super::ready_toolchain::ReadyToolchain;
 use super::report::Finding;
 use super::scan::Scanner;
+use super::sent::Sent;
 use super::settings::Settings;
 use super::slots::Slots;
 use super::socket;
@@ -154,9 +155,9 @@ impl Daemon {
         if uploads.knows((BlobClass::Toolchain, toolchain.digest)) {
             return Ok(());
         }
-        let (reach, stats) = (reach.clone(), self.stats.clone());
+        let (reach, sent) = (reach.clone(), Sent::new(self.stats.clone()));
         let sources = toolchain.clone();
-        let upload = tokio::spawn(async move { sources.upload(&reach, &uploads, &stats).await });
+        let upload = tokio::spawn(async move { sources.upload(&reach, &uploads, &sent).await });
         let limit = self.settings.dist.toolchain_wait_seconds_max;
         let limit = Duration::from_secs(limit.unwrap_or(Settings::TOOLCHAIN_WAIT_SECONDS_MAX));
         match tokio::time::timeout(limit, upload).await {

@@ -7,6 +7,7 @@
 //! Reading order: [`wrapper`], [`view`], [`ipc`], [`request`], [`compile`] (the story), [`inputs`] (with `memory`, `folders` and [`scan`]), [`ready_toolchain`], [`upload`],
 //! [`remote`], [`locale`], [`cache`] (results on this disk), [`outputs`], [`slots`], [`daemon`], [`link`], [`login`] (who we are), [`stats`], [`history`], [`settings`].
 
+pub mod bases;
 pub mod cache;
 pub mod compile;
 pub mod daemon;
@@ -25,6 +26,7 @@ pub mod remote;
 pub mod report;
 mod request;
 pub mod scan;
+pub mod sent;
 pub mod settings;
 pub mod slots;
 pub mod socket;

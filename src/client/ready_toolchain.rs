@@ -2,7 +2,7 @@
 
 use super::link::Reach;
 use super::locale::Locales;
-use super::stats::Stats;
+use super::sent::Sent;
 use super::upload::{Source, Sources, Uploads};
 use crate::job::wire::{self, BlobClass, HelloReply};
 use crate::job::{Digest, LocalReason};
@@ -50,7 +50,7 @@ impl ReadyToolchain {
         &self,
         reach: &Reach,
         uploads: &Uploads,
-        stats: &Stats,
+        sent: &Sent,
     ) -> Result<(), LocalReason> {
         let tree = (BlobClass::Toolchain, self.digest);
         if uploads.knows(tree) {
@@ -65,9 +65,9 @@ impl ReadyToolchain {
         if let Ok(HelloReply::Welcome { over_quota: Some(limit), .. }) = farm.hello().await {
             return Err(LocalReason::OverQuota(limit));
         }
-        let (last, files): (Sources, Sources) =
-            self.sources.clone().into_iter().partition(|(name, _)| *name == tree);
-        uploads.ensure(blobs, &files, None, stats).await?;
-        uploads.ensure(blobs, &last, None, stats).await
+        let (last, files): (Vec<_>, Vec<_>) =
+            self.sources.iter().partition(|(name, _)| **name == tree);
+        uploads.ensure(blobs, files, sent).await?;
+        uploads.ensure(blobs, last, sent).await
     }
 }

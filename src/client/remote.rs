@@ -6,17 +6,19 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+use super::bases::{Form, Kin};
 use super::inputs::{self, Extent, Inputs};
 use super::link::Reach;
-use super::report::Laps;
+use super::ready_toolchain::ReadyToolchain;
+use super::report::Report;
+use super::sent::Sent;
 use super::settings::{Dist, Settings};
-use super::stats::Stats;
-use super::upload::{Sources, Uploads};
+use super::upload::{Extra, Inside, Name, Source, Uploads};
 use crate::job::reads::{PathList, ReadLists, ReadsAsked};
 use crate::job::wire::{
-    BlobClass, CacheUse, CallOff, JobEnd, JobResult, Progress, Submit, SubmitReply, Trouble,
+    self, BlobClass, CacheUse, CallOff, JobEnd, JobResult, Progress, Submit, SubmitReply, Trouble,
 };
-use crate::job::{Action, ActionKey, Digest, JobId, LocalReason, Outcome, Proof, StepTimes};
+use crate::job::{Action, ActionKey, JobId, LocalReason, Outcome, Proof, StepTimes};
 use crate::queue::QueueError;
 use crate::queue::submit::{Farm, Following, Word};
 
@@ -28,17 +30,15 @@ const RECONNECT_WAIT: Duration = Duration::from_secs(2);
 const TICK: Duration = Duration::from_millis(500);
 
 /// A job as it is handed to the farm.
-pub struct Job<'a> {
+pub struct Job {
     /// What to run.
     pub action: Action,
-    /// The input tree, if it travels inside the request.
-    pub inputs_zstd: Option<Bytes>,
-    /// The source file, which travels inside the request if it is new and small.
-    pub main: Option<Digest>,
-    /// Digest of the toolchain's references.
-    pub references: Digest,
-    /// Every blob that the job needs.
-    pub sources: &'a Sources,
+    /// What it reads.
+    pub inputs: Arc<Inputs>,
+    /// What its tree may be near to.
+    pub kin: Kin,
+    /// The toolchain, with every blob of it.
+    pub toolchain: Arc<ReadyToolchain>,
     /// What the action cache may do.
     pub cache: CacheUse,
     /// How the worker shall find out what the compile reads.
@@ -47,15 +47,39 @@ pub struct Job<'a> {
     pub extent: Extent,
 }
 
-impl Job<'_> {
+impl Job {
     /// Asks next time for what one of the lists leaves of `inputs`, or for all of them for good.
     pub fn narrow(&mut self, inputs: &Inputs, lists: &ReadLists) {
         self.extent = Extent::Exact;
-        // A tree that is too large to travel inside would have to be uploaded first.
-        if let Some(precise) = inputs::choose(inputs, lists).filter(|p| p.inline_zstd.is_some()) {
+        if let Some(precise) = inputs::choose(inputs, lists) {
             self.action.inputs = precise.digest;
-            self.inputs_zstd = precise.inline_zstd;
+            self.inputs = Arc::new(precise);
         }
+    }
+
+    fn submit(&self, job: JobId, patience: Patience, form: &Form, inside: &Inside) -> Submit {
+        Submit {
+            job,
+            action: self.action.clone(),
+            inputs_zstd: form.whole().cloned(),
+            inputs_difference: form.difference().cloned(),
+            files_zstd: inside.values().cloned().collect(),
+            references: self.toolchain.references,
+            deadline_unix_ms: unix_ms() + millis(patience.job),
+            interactive: false,
+            cache: self.cache,
+            reads: self.reads.clone(),
+            offers: self.extent == Extent::Larger,
+        }
+    }
+
+    /// Every file that it needs.
+    fn sources(&self) -> impl Iterator<Item = (&Name, &Source)> {
+        self.inputs.sources.iter().chain(&self.toolchain.sources)
+    }
+
+    fn source(&self, name: &Name) -> Option<&Source> {
+        self.inputs.sources.get(name).or_else(|| self.toolchain.sources.get(name))
     }
 }
 
@@ -100,38 +124,31 @@ pub enum Origin {
 /// Why it has to run locally.
 pub async fn run(
     reach: &Reach,
-    job: &Job<'_>,
-    uploads: &Uploads,
-    stats: &Stats,
+    job: &Job,
+    uploads: &Arc<Uploads>,
     dist: &Dist,
-    laps: &mut Laps,
+    report: &mut Report,
 ) -> Result<Came, LocalReason> {
+    let Report { laps, sent, .. } = report;
     let id = JobId::random().map_err(|error| LocalReason::Refused(error.to_string()))?;
     let key = job.action.key();
     let patience = Patience::of(dist);
-    let main = job.main.map(|digest| (BlobClass::Input, digest));
-    let source_zstd = match main.and_then(|name| Some((name, job.sources.get(&name)?))) {
-        Some((name, source)) => uploads.inline(name, source).await?,
-        None => None,
-    };
-    let submit = Submit {
-        job: id,
-        action: job.action.clone(),
-        inputs_zstd: job.inputs_zstd.clone(),
-        source_zstd,
-        references: job.references,
-        deadline_unix_ms: unix_ms() + millis(patience.job),
-        interactive: false,
-        cache: job.cache,
-        reads: job.reads.clone(),
-        offers: job.extent == Extent::Larger,
-    };
+
+    // What goes inside the request: the tree in its shortest form, and what was edited.
+    let holds = |tree| uploads.knows((BlobClass::Input, tree));
+    let form = uploads.bases.form(&job.inputs, &job.kin, holds);
+    let main = job.inputs.main.map(|digest| (BlobClass::Input, digest));
+    let extra = form.difference().map_or(Extra::None, |_| Extra::Edited);
+    let inside = uploads.inside(main, extra, &job.inputs.sources).await?;
+    let submit = wire::encode(&job.submit(id, patience, &form, &inside));
     let mut wait = Wait {
         reach,
-        submit: &submit,
-        sources: job.sources,
+        id,
+        submit,
+        job,
+        form: &form,
         uploads,
-        stats,
+        sent,
         patience,
         begun: Instant::now(),
         heard: Instant::now(),
@@ -150,8 +167,14 @@ pub async fn run(
             wait.place.store(place, Ordering::Relaxed);
             let (farm, place) = (reach.farm.clone(), wait.place.clone());
             let mut guard = CallOffGuard { farm, job: id, place, armed: true };
-            let travels = main.filter(|_| submit.source_zstd.is_some());
-            uploads.ensure(&reach.blobs, job.sources, travels, stats).await?;
+            uploads.note_inside(inside.keys());
+            match &form {
+                Form::Stored => wait.upload_tree().await?,
+                form if form.wants_base() => drop(tokio::spawn(wait.upload_tree())),
+                Form::Whole(_) | Form::Difference(_) => {}
+            }
+            let rest = job.sources().filter(|(name, _)| !inside.contains_key(name)).collect();
+            uploads.ensure(&reach.blobs, rest, wait.sent).await?;
             laps.end("upload");
             let answer = wait.answer(&proof, &key).await?;
             laps.end("answer");
@@ -218,10 +241,13 @@ enum Found {
 /// Waiting for one job.
 struct Wait<'a> {
     reach: &'a Reach,
-    submit: &'a Submit,
-    sources: &'a Sources,
-    uploads: &'a Uploads,
-    stats: &'a Stats,
+    id: JobId,
+    /// The request, encoded.
+    submit: Bytes,
+    job: &'a Job,
+    form: &'a Form,
+    uploads: &'a Arc<Uploads>,
+    sent: &'a Sent,
     patience: Patience,
     begun: Instant,
     heard: Instant,
@@ -241,10 +267,13 @@ enum Event {
 
 impl Wait<'_> {
     async fn submit(&self) -> Result<Told, LocalReason> {
-        let farm = &self.reach.farm;
-        let reply = match farm.submit(self.submit).await {
+        let ask = || {
+            self.sent.message(self.submit.len());
+            self.reach.farm.submit_encoded(self.submit.clone())
+        };
+        let reply = match ask().await {
             // That scheduler may have died over it; another one asks nothing twice.
-            Err(QueueError::TimedOut(_)) => farm.submit(self.submit).await,
+            Err(QueueError::TimedOut(_)) => ask().await,
             reply => reply,
         };
         let reply = reply.map_err(|error| match error {
@@ -257,7 +286,7 @@ impl Wait<'_> {
             SubmitReply::Cached(record) => Ok(Told::Cached(Box::new(Answer {
                 outcome: record.outcome,
                 worker: record.worker.to_string(),
-                job: self.submit.job,
+                job: self.id,
                 origin: Origin::Cached,
                 times: StepTimes { run_ms: record.run_ms, ..StepTimes::default() },
                 reads: record.reads,
@@ -296,7 +325,7 @@ impl Wait<'_> {
                 Found::Recorded(answer) => return Ok(*answer),
                 Found::Result(result) if result.proof == *proof => return read(*result, key),
                 Found::Result(_) => {
-                    tracing::warn!(job = %self.submit.job, "result without proof dropped");
+                    tracing::warn!(job = %self.id, "result without proof dropped");
                 }
             }
         }
@@ -319,19 +348,34 @@ impl Wait<'_> {
     }
 
     /// Uploads what a worker did not find; it may only name blobs of this very job.
-    async fn upload_again(&self, names: &[(BlobClass, Digest)]) -> Result<(), LocalReason> {
+    async fn upload_again(&self, names: &[Name]) -> Result<(), LocalReason> {
+        tracing::debug!(job = %self.id, blobs = names.len(), "uploading again");
         self.uploads.forget(names);
-        let wanted: Sources = names
-            .iter()
-            .filter_map(|name| Some((*name, self.sources.get(name)?.clone())))
-            .collect();
-        tracing::debug!(job = %self.submit.job, blobs = wanted.len(), "uploading again");
-        self.uploads.ensure(&self.reach.blobs, &wanted, None, self.stats).await
+        if names.contains(&self.job.inputs.tree_name()) {
+            // Whoever asks for all of it cannot have what it differs from.
+            let base = self.form.difference().map(|tree| (BlobClass::Input, tree.base));
+            self.uploads.forget(base.as_slice());
+            self.upload_tree().await?;
+        }
+        let wanted = names.iter().filter_map(|name| Some((name, self.job.source(name)?))).collect();
+        self.uploads.ensure(&self.reach.blobs, wanted, self.sent).await
+    }
+
+    /// Uploads the tree, from which later ones may differ.
+    fn upload_tree(&self) -> impl Future<Output = Result<(), LocalReason>> + Send + use<> {
+        let (blobs, uploads) = (self.reach.blobs.clone(), self.uploads.clone());
+        let (inputs, kin, sent) = (self.job.inputs.clone(), self.job.kin, self.sent.clone());
+        async move {
+            let (name, source) = (inputs.tree_name(), inputs.tree_source());
+            uploads.ensure(&blobs, vec![(&name, &source)], &sent).await?;
+            uploads.bases.remember(&inputs, &kin);
+            Ok(())
+        }
     }
 
     /// Is there a result that we missed? Does the farm still know the job?
     async fn ask_again(&self) -> Result<Found, LocalReason> {
-        if let Ok(Some(result)) = self.reach.farm.result(self.submit.job).await {
+        if let Ok(Some(result)) = self.reach.farm.result(self.id).await {
             return Ok(Found::Result(Box::new(result)));
         }
         // The same id is the same job: this queues it only if the queue does not have it.

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Instant;
 
+use super::sent::Sent;
 use crate::job::{LocalReason, StepTimes};
 
 /// Where a compile ran, and why.
@@ -48,6 +49,8 @@ pub struct Report {
     pub finding: Finding,
     /// How long our own steps took.
     pub laps: Laps,
+    /// What it sent, and what goes up because of it.
+    pub sent: Sent,
     /// Time until the local compiler had ended, in ms.
     pub local_ms: Option<f64>,
 }
@@ -63,18 +66,16 @@ impl fmt::Display for Report {
                 write!(f, "kept result of worker {worker} in {wall:.1} ms: {}", self.laps)
             }
             Finding::Cached { worker, job } => {
-                let wall = self.wall_ms;
-                write!(
-                    f,
-                    "known result of worker {worker} in {wall:.1} ms: {} (job {job})",
-                    self.laps
-                )
+                let (wall, sent) = (self.wall_ms, self.sent.bytes());
+                write!(f, "known result of worker {worker} in {wall:.1} ms: {} ", self.laps)?;
+                write!(f, "(job {job}, {sent} bytes sent)")
             }
             Finding::Remote { worker, job, times } => {
                 let StepTimes { queue_ms, fetch_ms, layout_ms, run_ms, store_ms } = times;
                 write!(f, "worker {worker} in {:.1} ms: {}; ", self.wall_ms, self.laps)?;
                 write!(f, "queue {queue_ms:.1}, fetch {fetch_ms:.1}, layout {layout_ms:.1}, ")?;
-                write!(f, "run {run_ms:.1}, store {store_ms:.1} (job {job})")
+                let sent = self.sent.bytes();
+                write!(f, "run {run_ms:.1}, store {store_ms:.1} (job {job}, {sent} bytes sent)")
             }
         }
     }

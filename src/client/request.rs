@@ -6,13 +6,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::bases;
 use super::cache::{Kept, Keys};
 use super::daemon::Daemon;
-use super::inputs::{Inputs, Reader};
+use super::inputs::{self, Inputs, Reader};
 use super::ipc::{CompileRequest, Diagnostics, OsText};
 use super::ready_toolchain::ReadyToolchain;
 use super::remote::Job;
-use super::upload::Sources;
 use crate::compiler::Plan;
 use crate::job::reads::ReadsAsked;
 use crate::job::wire::CacheUse;
@@ -58,20 +58,18 @@ impl Request {
     }
 
     /// What the farm is asked to do.
-    pub(super) fn job<'a>(
+    pub(super) fn job(
         &self,
         action: Action,
         plan: &Plan,
-        inputs: &Inputs,
-        toolchain: &ReadyToolchain,
-        sources: &'a Sources,
-    ) -> Job<'a> {
+        inputs: &Arc<Inputs>,
+        toolchain: &Arc<ReadyToolchain>,
+    ) -> Job {
         Job {
             action,
-            inputs_zstd: inputs.inline_zstd.clone(),
-            main: inputs.main,
-            references: toolchain.references,
-            sources,
+            inputs: inputs.clone(),
+            kin: bases::kin(inputs.command, &inputs::absolute(&self.directory, &plan.source)),
+            toolchain: toolchain.clone(),
             cache: self.cache,
             reads: plan.reads.clone().map(|way| ReadsAsked { way, always: inputs.always.clone() }),
             extent: inputs.extent,

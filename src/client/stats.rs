@@ -31,6 +31,7 @@ struct Counters {
     wall_ms: f64,
     uploaded_bytes: u64,
     uploaded_blobs: u64,
+    sent_bytes: u64,
     corrupt_blobs: u64,
     inputs: BTreeMap<&'static str, u64>,
     exact_passes: BTreeMap<&'static str, u64>,
@@ -81,11 +82,16 @@ impl Stats {
         }
     }
 
-    /// Counts an upload.
+    /// Counts an upload of so many bytes, uncompressed.
     pub fn count_upload(&self, bytes: u64) {
         let mut counters = self.lock();
         counters.uploaded_blobs += 1;
         counters.uploaded_bytes += bytes;
+    }
+
+    /// Counts bytes that were sent: messages of compiles and blobs, compressed.
+    pub fn count_sent(&self, bytes: u64) {
+        self.lock().sent_bytes += bytes;
     }
 
     /// Counts an output that had other bytes than its digest says.
@@ -145,6 +151,7 @@ impl Stats {
                 "local_reasons": counters.local,
                 "uploaded_bytes": counters.uploaded_bytes,
                 "uploaded_blobs": counters.uploaded_blobs,
+                "sent_bytes": counters.sent_bytes,
                 "corrupt_blobs": counters.corrupt_blobs,
                 "inputs": counters.inputs,
                 "exact_passes": counters.exact_passes,
@@ -198,6 +205,7 @@ pub fn text(json: &Value) -> String {
     row("Successful distributed compiles", &total(&stats["dist_compiles"]));
     row("Failed distributed compiles", &stats["dist_errors"]);
     row("Bytes uploaded", &stats["uploaded_bytes"]);
+    row("Bytes sent, compressed", &stats["sent_bytes"]);
     row("Outputs with wrong bytes", &stats["corrupt_blobs"]);
     row("Cache size in bytes", &json["cache_size"]);
     row("Max cache size in bytes", &json["max_cache_size"]);
@@ -228,6 +236,7 @@ fn total(counts: &Value) -> Value {
 mod tests {
     use super::*;
     use crate::client::report::Laps;
+    use crate::client::sent::Sent;
 
     fn report(finding: Finding) -> Report {
         Report {
@@ -236,6 +245,7 @@ mod tests {
             wall_ms: 1.0,
             finding,
             laps: Laps::begin(),
+            sent: Sent::default(),
             local_ms: None,
         }
     }

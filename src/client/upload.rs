@@ -1,7 +1,7 @@
 //! What the store holds, as far as this daemon knows, and the uploads under way: each blob goes up
 //! once, however many compiles need it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -11,10 +11,11 @@ use futures_util::TryStreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::OnceCell;
 
-use super::stats::Stats;
-use crate::job::wire::BlobClass;
+use super::bases::Bases;
+use super::sent::Sent;
+use crate::job::wire::{BlobClass, FILES_INSIDE_MAX};
 use crate::job::{Digest, LocalReason, Space};
-use crate::store::{Blobs, Compressed};
+use crate::store::{BLOB_BYTES_MAX, Blobs, Compressed};
 
 /// Inputs are forgotten by the store after an hour; we forget earlier.
 const INPUT_KNOWN: Duration = Duration::from_secs(30 * 60);
@@ -23,7 +24,9 @@ const TOOLCHAIN_KNOWN: Duration = Duration::from_secs(24 * 3_600);
 /// Uploads at once, per compile.
 const AT_ONCE: usize = 16;
 /// Largest file that travels inside a request, in bytes.
-const INLINE_BYTES_MAX: usize = 128 << 10;
+const INSIDE_BYTES_MAX: usize = 128 << 10;
+/// Most bytes of all files inside one request, compressed.
+const INSIDE_TOGETHER_MAX: usize = 128 << 10;
 /// Most blobs that are remembered; then the table starts anew.
 const KNOWN_MAX: usize = 500_000;
 /// Most spaces that are remembered; one user has one at a time.
@@ -38,8 +41,14 @@ pub enum Source {
     Bytes(Bytes),
 }
 
+/// What the store calls a blob.
+pub type Name = (BlobClass, Digest);
+
 /// Blobs that a compile needs the store to hold.
-pub type Sources = BTreeMap<(BlobClass, Digest), Source>;
+pub type Sources = BTreeMap<Name, Source>;
+
+/// zstd frames of files that travel inside a request.
+pub type Inside = BTreeMap<Name, Bytes>;
 
 type Flight = Arc<OnceCell<Instant>>;
 
@@ -61,11 +70,15 @@ impl Tables {
 /// The table of what one space of the store holds.
 #[derive(Default)]
 pub struct Uploads {
-    table: Mutex<HashMap<(BlobClass, Digest), Flight>>,
+    table: Mutex<HashMap<Name, Flight>>,
+    /// Files that went inside a request, and so to one worker alone.
+    went_inside: Mutex<HashSet<Name>>,
+    /// Trees among what it holds.
+    pub bases: Bases,
 }
 
 impl Uploads {
-    /// Uploads what the store is not known to hold, but for `except`.
+    /// Uploads what the store is not known to hold.
     ///
     /// # Errors
     /// [`LocalReason::Store`], or [`LocalReason::InputChanged`] when a file no longer holds the
@@ -73,47 +86,66 @@ impl Uploads {
     pub async fn ensure(
         &self,
         blobs: &Blobs,
-        sources: &Sources,
-        except: Option<(BlobClass, Digest)>,
-        stats: &Stats,
+        sources: Vec<(&Name, &Source)>,
+        sent: &Sent,
     ) -> Result<(), LocalReason> {
         let mut under_way = FuturesUnordered::new();
         for (name, source) in sources {
-            if Some(*name) == except || self.knows(*name) {
+            if self.knows(*name) {
                 continue;
             }
             if under_way.len() == AT_ONCE {
                 under_way.try_next().await?;
             }
-            under_way.push(self.ensure_one(blobs, *name, source, stats));
+            under_way.push(self.ensure_one(blobs, *name, source, sent));
         }
         while under_way.try_next().await?.is_some() {}
         Ok(())
     }
 
-    /// The zstd frame of `name` to send inside a request, if the store is not known to hold it and
-    /// it is small.
+    /// The small files of `sources` that the store is not known to hold, to send inside a request:
+    /// `main`, and with [`Extra::Edited`] others, unless they are on their way to the store, or
+    /// travelled so before: who needs one of them next finds it in the store.
     ///
     /// # Errors
-    /// [`LocalReason::InputChanged`] when the file no longer holds the bytes that were hashed.
-    pub async fn inline(
+    /// [`LocalReason::InputChanged`] when a file no longer holds the bytes that were hashed.
+    pub async fn inside(
         &self,
-        name: (BlobClass, Digest),
-        source: &Source,
-    ) -> Result<Option<Bytes>, LocalReason> {
-        if self.knows(name) {
-            return Ok(None);
+        main: Option<Name>,
+        extra: Extra,
+        sources: &Sources,
+    ) -> Result<Inside, LocalReason> {
+        let main = main.filter(|name| !self.knows(*name));
+        let is_new = |name: &Name| {
+            extra == Extra::Edited
+                && Some(*name) != main
+                && !self.lock().contains_key(name)
+                && !self.went_inside().contains(name)
+        };
+        let others = sources.keys().copied().filter(is_new);
+        let wanted: Vec<Name> = main.into_iter().chain(others).take(FILES_INSIDE_MAX).collect();
+        let (mut inside, mut room) = (Inside::new(), INSIDE_TOGETHER_MAX);
+        for name in wanted {
+            let Some(source) = sources.get(&name) else { continue };
+            if let Some(frame) = small(name, source).await?.filter(|frame| frame.len() <= room) {
+                room -= frame.len();
+                inside.insert(name, frame);
+            }
         }
-        let bytes = read(name.1, source).await?;
-        if bytes.len() > INLINE_BYTES_MAX {
-            return Ok(None);
+        Ok(inside)
+    }
+
+    /// Remembers that `names` went to a worker, but not to the store.
+    pub fn note_inside<'a>(&self, names: impl Iterator<Item = &'a Name>) {
+        let mut went_inside = self.went_inside();
+        if went_inside.len() >= KNOWN_MAX {
+            went_inside.clear();
         }
-        let compressed = Compressed::new(&bytes);
-        if compressed.digest == name.1 { Ok(Some(compressed.zstd)) } else { Err(changed(source)) }
+        went_inside.extend(names);
     }
 
     /// Whether the store is known to hold `name`.
-    pub fn knows(&self, name: (BlobClass, Digest)) -> bool {
+    pub fn knows(&self, name: Name) -> bool {
         let table = self.lock();
         table
             .get(&name)
@@ -121,7 +153,7 @@ impl Uploads {
     }
 
     /// Remembers that the store holds `names`.
-    pub fn learn<'a>(&self, names: impl Iterator<Item = &'a (BlobClass, Digest)>) {
+    pub fn learn<'a>(&self, names: impl Iterator<Item = &'a Name>) {
         for name in names {
             // An upload under way will say the same.
             let _ = self.flight(*name).set(Instant::now());
@@ -129,7 +161,7 @@ impl Uploads {
     }
 
     /// Forgets that the store holds `names`: a worker did not find them.
-    pub fn forget(&self, names: &[(BlobClass, Digest)]) {
+    pub fn forget(&self, names: &[Name]) {
         let mut table = self.lock();
         for name in names {
             table.remove(name);
@@ -139,30 +171,31 @@ impl Uploads {
     async fn ensure_one(
         &self,
         blobs: &Blobs,
-        name: (BlobClass, Digest),
+        name: Name,
         source: &Source,
-        stats: &Stats,
+        sent: &Sent,
     ) -> Result<(), LocalReason> {
-        let flight = self.flight(name);
-        flight
-            .get_or_try_init(|| async {
-                let bytes = read(name.1, source).await?;
-                let size = bytes.len() as u64;
-                let stored = blobs.put(name.0, bytes).await;
-                let digest = stored.map_err(|error| LocalReason::Store(error.to_string()))?;
-                if digest != name.1 {
-                    self.forget(&[(name.0, digest)]);
-                    return Err(changed(source));
-                }
-                stats.count_upload(size);
-                Ok(Instant::now())
-            })
-            .await
-            .map(drop)
+        let put = || async {
+            let bytes = read(name.1, source).await?;
+            if bytes.len() as u64 > BLOB_BYTES_MAX {
+                let words =
+                    format!("blob has {} bytes, wanted at most {BLOB_BYTES_MAX}", bytes.len());
+                return Err(LocalReason::Store(words));
+            }
+            let blob = Compressed::of(bytes).await;
+            if blob.digest != name.1 {
+                return Err(changed(source));
+            }
+            let stored = blobs.put_compressed(name.0, &blob).await;
+            stored.map_err(|error| LocalReason::Store(error.to_string()))?;
+            sent.blob(blob.size, blob.zstd.len());
+            Ok(Instant::now())
+        };
+        self.flight(name).get_or_try_init(put).await.map(drop)
     }
 
     /// The upload of `name`, under way, done, or to be begun.
-    fn flight(&self, name: (BlobClass, Digest)) -> Flight {
+    fn flight(&self, name: Name) -> Flight {
         let mut table = self.lock();
         if table.len() >= KNOWN_MAX {
             table.clear();
@@ -174,9 +207,32 @@ impl Uploads {
         flight.clone()
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<(BlobClass, Digest), Flight>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Name, Flight>> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    fn went_inside(&self) -> MutexGuard<'_, HashSet<Name>> {
+        self.went_inside.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Which files besides the source travel inside a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extra {
+    /// None: there is no tree like this one in the store, so most of its files are new.
+    None,
+    /// Those that were edited: most files of this tree are in the store.
+    Edited,
+}
+
+/// The zstd frame of a small file.
+async fn small(name: Name, source: &Source) -> Result<Option<Bytes>, LocalReason> {
+    let bytes = read(name.1, source).await?;
+    if bytes.len() > INSIDE_BYTES_MAX {
+        return Ok(None);
+    }
+    let blob = Compressed::new(&bytes);
+    if blob.digest == name.1 { Ok(Some(blob.zstd)) } else { Err(changed(source)) }
 }
 
 /// Whether the store still holds what it was given at that moment.
@@ -211,6 +267,56 @@ fn changed(source: &Source) -> LocalReason {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn sources(texts: &[&str]) -> Sources {
+        let source = |text: &&str| {
+            let bytes = Bytes::copy_from_slice(text.as_bytes());
+            ((BlobClass::Input, Digest::of(&bytes)), Source::Bytes(bytes))
+        };
+        texts.iter().map(source).collect()
+    }
+
+    #[tokio::test]
+    async fn after_an_edit_what_is_new_and_small_travels_inside_once() {
+        let uploads = Uploads::default();
+        let large = "large".repeat(INSIDE_BYTES_MAX);
+        let name = |text: &str| (BlobClass::Input, Digest::of(text.as_bytes()));
+        let all = sources(&["source", "new", "known", &large]);
+        uploads.learn([name("known")].iter());
+        let inside = async |extra| {
+            let inside = uploads.inside(Some(name("source")), extra, &all).await.unwrap();
+            inside.into_keys().collect::<HashSet<_>>()
+        };
+        let expected = |texts: &[&str]| texts.iter().map(|text| name(text)).collect();
+        let none: HashSet<Name> = expected(&["source"]);
+        assert_eq!(inside(Extra::None).await, none);
+        let edited: HashSet<Name> = expected(&["source", "new"]);
+        assert_eq!(inside(Extra::Edited).await, edited);
+        uploads.note_inside(edited.iter());
+        assert_eq!(inside(Extra::Edited).await, none, "others find the header in the store");
+    }
+
+    #[tokio::test]
+    async fn what_travels_inside_is_bounded_and_is_what_was_hashed() {
+        let uploads = Uploads::default();
+        let many: Vec<String> = (0..100).map(|number| number.to_string()).collect();
+        let many = sources(&many.iter().map(String::as_str).collect::<Vec<_>>());
+        let inside = uploads.inside(None, Extra::Edited, &many).await.unwrap();
+        assert_eq!(inside.len(), FILES_INSIDE_MAX);
+
+        let mut random = vec![0; FILES_INSIDE_MAX * (100 << 10)];
+        getrandom::fill(&mut random).unwrap();
+        let random = random.chunks(100 << 10).map(|chunk| {
+            let bytes = Bytes::copy_from_slice(chunk);
+            ((BlobClass::Input, Digest::of(&bytes)), Source::Bytes(bytes))
+        });
+        let inside = uploads.inside(None, Extra::Edited, &random.collect()).await.unwrap();
+        assert_eq!(inside.len(), 1, "their bytes together are bounded");
+
+        let other = Source::Bytes(Bytes::from_static(b"other"));
+        let changed = Sources::from([((BlobClass::Input, Digest::of(b"hashed")), other)]);
+        assert!(uploads.inside(None, Extra::Edited, &changed).await.is_err());
+    }
 
     #[test]
     fn what_one_space_holds_is_not_known_of_another() {

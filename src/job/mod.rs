@@ -3,14 +3,15 @@
 //! Called by every room. Promises: a value that exists is valid (paths are clean, digests are
 //! digests, ids have their alphabet), and equal actions have equal keys on every machine.
 //!
-//! Reading order: [`digest`], [`id`], [`lane`], [`tree`], [`action`], [`outcome`], [`reason`], [`toolchain`],
-//! [`principal`], [`denial`], [`reads`], [`wire`],
+//! Reading order: [`digest`], [`id`], [`lane`], [`tree`], [`difference`], [`action`], [`outcome`],
+//! [`reason`], [`toolchain`], [`principal`], [`denial`], [`reads`], [`wire`],
 //! [`audit`], [`bounded`].
 
 pub mod action;
 pub mod audit;
 pub mod bounded;
 pub mod denial;
+pub mod difference;
 pub mod digest;
 pub mod id;
 pub mod lane;
@@ -21,10 +22,13 @@ pub mod reason;
 pub mod toolchain;
 pub mod tree;
 pub mod wire;
+#[cfg(test)]
+mod wire_tests;
 
 pub use action::{Action, ActionKey, Command, WantedOutput};
 pub use audit::Audit;
 pub use denial::{Denial, DeniedBy, Party};
+pub use difference::Difference;
 pub use digest::Digest;
 pub use id::{ClientId, JobId, Pool, Proof, Space, Tenant, WorkerId};
 pub use lane::Lane;

@@ -149,6 +149,16 @@ pub struct Tree {
 }
 
 impl Tree {
+    /// The tree of these entries.
+    ///
+    /// # Errors
+    /// Those of [`Tree::check`].
+    pub(super) fn of(entries: BTreeMap<TreePath, Node>) -> Result<Self, InvalidTree> {
+        let tree = Self { entries };
+        tree.check()?;
+        Ok(tree)
+    }
+
     /// Puts `node` at `path`. A plain directory never replaces what is already there.
     pub fn insert(&mut self, path: TreePath, node: Node) {
         if node == Node::Directory {
@@ -247,8 +257,7 @@ impl Tree {
             return Err(InvalidTree::TooLong(bytes.len()));
         }
         let Entries(entries) = bounded::decode(bytes)?;
-        let tree = Self { entries };
-        tree.check()?;
+        let tree = Self::of(entries)?;
         if tree.encode() == bytes { Ok(tree) } else { Err(InvalidTree::NotCanonical) }
     }
 

@@ -19,6 +19,8 @@ pub const VERSION: u8 = 1;
 pub const MESSAGE_BYTES_MAX: usize = 8 << 20;
 /// Most missing blobs named in one message.
 pub const MISSING_MAX: usize = 4_096;
+/// Most files inside one request.
+pub const FILES_INSIDE_MAX: usize = 16;
 /// What a worker shows instead of a token where nothing is checked: the word that makes it none of
 /// the clients.
 pub const INSECURE_WORKER: &str = "insecure-worker";
@@ -89,10 +91,14 @@ pub struct Submit {
     /// The input tree's canonical bytes, zstd-compressed; absent when it is in the blob store
     /// under [`Action::inputs`].
     pub inputs_zstd: Option<Bytes>,
-    /// The source file itself, zstd-compressed, when the blob store may lack it: it is read by this
-    /// one job, and the store would cost two round trips. The tree names it by its digest.
+    /// The input tree as what differs from another one, instead. A worker that cannot have that one
+    /// asks for the whole tree as for any blob.
     #[serde(default)]
-    pub source_zstd: Option<Bytes>,
+    pub inputs_difference: Option<TreeDifference>,
+    /// Small files of the tree that the blob store may lack, each a zstd frame: the source, which is
+    /// read by this one job, and what was edited. The store would cost two round trips.
+    #[serde(default, deserialize_with = "bounded::list::<_, _, FILES_INSIDE_MAX>")]
+    pub files_zstd: Vec<Bytes>,
     /// References that prove the toolchain are in the blob store under this digest.
     pub references: Digest,
     /// After this moment (Unix time, ms) nobody waits for the result any more.
@@ -108,6 +114,15 @@ pub struct Submit {
     /// something of what compiles of this command read, it rather hears that first.
     #[serde(default)]
     pub offers: bool,
+}
+
+/// A tree that is nearly one which the store holds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TreeDifference {
+    /// The tree in the store, an input blob of the client's space.
+    pub base: Digest,
+    /// The encoded [`Difference`](super::Difference), zstd-compressed.
+    pub zstd: Bytes,
 }
 
 /// What the action cache may do for a request.
@@ -417,59 +432,4 @@ pub struct AuditCounts {
     /// No second result came: the farm was loaded, inputs were gone, or the other worker did not
     /// finish.
     pub dropped: u64,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::job::{Content, Exit};
-
-    #[test]
-    fn a_strange_version_is_named() {
-        let mut bytes = encode(&Progress::Running).to_vec();
-        assert_eq!(decode::<Progress>(&bytes).ok(), Some(Progress::Running));
-        bytes[0] = 9;
-        assert!(matches!(decode::<Progress>(&bytes), Err(WireError::Version(9))));
-        assert!(matches!(decode::<Progress>(&[]), Err(WireError::Empty)));
-    }
-
-    #[test]
-    fn messages_from_before_reads_were_told_are_read() {
-        /// A record as release 0.1.0 wrote it.
-        #[derive(Serialize)]
-        struct Old {
-            outcome: Outcome,
-            worker: WorkerId,
-            recorded_unix_ms: u64,
-            run_ms: f64,
-        }
-        let stream = || Content::Blob { digest: Digest::of(b""), size: 0 };
-        let outcome = Outcome {
-            exit: Exit::Code(0),
-            stdout: stream(),
-            stderr: stream(),
-            outputs: Vec::new(),
-            unexpected: Vec::new(),
-        };
-        let worker: WorkerId = "w1".parse().unwrap();
-        let old = Old { outcome: outcome.clone(), worker, recorded_unix_ms: 1, run_ms: 2.0 };
-        let record = decode::<ActionRecord>(&encode(&old)).unwrap();
-        assert_eq!((record.outcome, record.reads), (outcome, None));
-    }
-
-    #[test]
-    fn more_missing_blobs_than_allowed_are_refused() {
-        let blob = (BlobClass::Input, Digest::of(b""));
-        let most = encode(&Progress::Missing(vec![blob; MISSING_MAX]));
-        assert!(decode::<Progress>(&most).is_ok());
-        let more = encode(&Progress::Missing(vec![blob; MISSING_MAX + 1]));
-        assert!(matches!(decode::<Progress>(&more), Err(WireError::Encoding(_))));
-    }
-
-    #[test]
-    fn bytes_behind_a_message_are_refused() {
-        let mut bytes = encode(&Progress::Running).to_vec();
-        bytes.push(0);
-        assert!(matches!(decode::<Progress>(&bytes), Err(WireError::Encoding(_))));
-    }
 }

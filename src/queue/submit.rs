@@ -122,7 +122,15 @@ impl Farm {
     /// # Errors
     /// [`QueueError`]: nobody there, no answer in time, or an answer we cannot read.
     pub async fn submit(&self, submit: &Submit) -> Result<SubmitReply, QueueError> {
-        self.ask(Question::Submit, wire::encode(submit)).await
+        self.submit_encoded(wire::encode(submit)).await
+    }
+
+    /// As [`Farm::submit`], for an encoded request.
+    ///
+    /// # Errors
+    /// As [`Farm::submit`].
+    pub async fn submit_encoded(&self, submit: Bytes) -> Result<SubmitReply, QueueError> {
+        self.ask(Question::Submit, submit).await
     }
 
     /// The stored result of `job`, if it has ended.

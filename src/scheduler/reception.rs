@@ -28,7 +28,7 @@ use crate::queue::streams::DEADLINE_MAX;
 use crate::queue::subjects::Question;
 use crate::queue::{QueueError, streams};
 
-/// Largest input tree, and largest source, inside a request, in bytes of zstd.
+/// Largest input tree, and most bytes of all files, inside a request, in bytes of zstd.
 const INLINE_BYTES_MAX: usize = 256 << 10;
 /// Most arguments and outputs of one command.
 const LIST_MAX: usize = 20_000;
@@ -339,8 +339,10 @@ async fn offer(office: &Office, space: &Space, submit: &Submit) -> Option<ReadLi
 /// Rules that every request keeps.
 fn check(submit: &Submit, now_unix_ms: u64) -> Result<(), String> {
     let command = &submit.action.command;
-    let length = |bytes: &Option<bytes::Bytes>| bytes.as_ref().map_or(0, bytes::Bytes::len);
-    let inline = length(&submit.inputs_zstd).max(length(&submit.source_zstd));
+    let tree = submit.inputs_zstd.as_ref().map_or(0, bytes::Bytes::len);
+    let difference = submit.inputs_difference.as_ref().map_or(0, |tree| tree.zstd.len());
+    let files = submit.files_zstd.iter().map(bytes::Bytes::len).sum();
+    let inline = tree.max(difference).max(files);
     let deadline_max = now_unix_ms + u64::try_from(DEADLINE_MAX.as_millis()).unwrap_or(u64::MAX);
     if submit.deadline_unix_ms <= now_unix_ms {
         Err("the deadline has passed: compare the clocks of client and scheduler".into())

@@ -150,22 +150,25 @@ impl Executor {
         Ok((outcome, reads))
     }
 
-    /// The input tree, from the message or from the store.
+    /// The input tree, from the message or from the store; files that came with it are kept.
     async fn inputs(
         &self,
         submit: &Submit,
         runner: &Runner,
         patience: &mut Patience<'_>,
     ) -> Result<Tree, Trouble> {
-        let digest = submit.action.inputs;
-        let tree = match &submit.inputs_zstd {
-            Some(zstd) => decode_inline(zstd, digest)?,
-            None => runner.source.tree((BlobClass::Input, digest), patience).await?,
+        let (digest, source) = (submit.action.inputs, &runner.source);
+        let came = match (&submit.inputs_zstd, &submit.inputs_difference) {
+            (Some(zstd), _) => Some(decode_inline(zstd, digest)?),
+            (None, Some(difference)) => source.differing(difference, digest, patience).await?,
+            (None, None) => None,
+        };
+        let tree = match came {
+            Some(tree) => tree,
+            None => source.tree((BlobClass::Input, digest), patience).await?,
         };
         check::inputs(&tree, self.settings.input_bytes_max)?;
-        if let Some(zstd) = &submit.source_zstd {
-            runner.source.keep(zstd, &tree)?;
-        }
+        source.keep(&submit.files_zstd, &tree)?;
         Ok(tree)
     }
 

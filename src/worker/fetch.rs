@@ -10,16 +10,18 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 
-use crate::job::wire::{BlobClass, MISSING_MAX, Progress, Trouble};
-use crate::job::{Digest, Space, Tree, tree};
+use crate::job::wire::{BlobClass, MISSING_MAX, Progress, TreeDifference, Trouble};
+use crate::job::{Difference, Digest, Space, Tree, difference, tree};
 use crate::store::{Blobs, DiskError, StoreError};
 
 use super::folder::Caches;
 
 /// Largest encoded tree, in bytes.
 const TREE_BYTES_MAX: u64 = tree::TREE_BYTES_MAX as u64;
-/// Largest source that travels inside a job, in bytes.
-const SOURCE_BYTES_MAX: u64 = 1 << 20;
+/// Largest file that travels inside a job, in bytes.
+const FILE_BYTES_MAX: u64 = 1 << 20;
+/// Largest difference between two trees, in bytes.
+const DIFFERENCE_BYTES_MAX: u64 = difference::DIFFERENCE_BYTES_MAX as u64;
 /// Downloads of one job at once.
 const FETCHES_MAX: usize = 16;
 /// For so long a missing blob is taken for one that is being uploaded anyway.
@@ -163,6 +165,31 @@ impl Source {
         decode(&bytes)
     }
 
+    /// The tree with the digest `wanted`, which differs from one of the store by `difference`; `None`
+    /// when that one cannot be had. It stays on this machine's disk, as others will differ from it too.
+    pub(super) async fn differing(
+        &self,
+        difference: &TreeDifference,
+        wanted: Digest,
+        patience: &mut Patience<'_>,
+    ) -> Result<Option<Tree>, Trouble> {
+        let base = (BlobClass::Input, difference.base);
+        if let Err(error) = self.fetch((base.0, base.1, TREE_BYTES_MAX)).await {
+            if !matches!(error, StoreError::Full(_)) {
+                patience.bears(base, error)?;
+            }
+            return Ok(None);
+        }
+        let bytes = open_inline("difference", &difference.zstd, DIFFERENCE_BYTES_MAX)?;
+        let refused = |error: difference::InvalidDifference| Trouble::Refused(error.to_string());
+        let difference = Difference::decode(&bytes).map_err(refused)?;
+        match self.caches.of(base.0).read(base.1) {
+            Ok(bytes) => difference.apply(&decode(&bytes)?, wanted).map_err(refused).map(Some),
+            Err(DiskError::Missing(_)) => Ok(None),
+            Err(error) => Err(Trouble::Sandbox(error.to_string())),
+        }
+    }
+
     /// Brings all `files` into the caches.
     pub(super) async fn files(
         &self,
@@ -195,16 +222,19 @@ impl Source {
         Ok(())
     }
 
-    /// Keeps a file that came inside the job. Its name is computed here, so that it can be no other
-    /// file than one that `tree` names.
-    pub(super) fn keep(&self, zstd: &[u8], tree: &Tree) -> Result<(), Trouble> {
-        let bytes = open_inline("source", zstd, SOURCE_BYTES_MAX)?;
-        let digest = Digest::of(&bytes);
-        if !tree.files().any(|(named, _)| named == digest) {
-            return Err(Trouble::Refused("the source is none of the inputs".into()));
+    /// Keeps files that came inside the job. Their names are computed here, so that they can be no
+    /// other files than those that `tree` names.
+    pub(super) fn keep(&self, files_zstd: &[Bytes], tree: &Tree) -> Result<(), Trouble> {
+        for zstd in files_zstd {
+            let bytes = open_inline("file", zstd, FILE_BYTES_MAX)?;
+            let digest = Digest::of(&bytes);
+            if !tree.files().any(|(named, _)| named == digest) {
+                return Err(Trouble::Refused("a file inside the job is none of the inputs".into()));
+            }
+            let kept = self.caches.of(BlobClass::Input).insert(&bytes);
+            kept.map_err(|error| Trouble::Sandbox(error.to_string()))?;
         }
-        let kept = self.caches.of(BlobClass::Input).insert(&bytes);
-        kept.map(drop).map_err(|error| Trouble::Sandbox(error.to_string()))
+        Ok(())
     }
 
     async fn fetch(&self, (class, digest, size): Wanted) -> Result<(), StoreError> {

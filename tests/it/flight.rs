@@ -95,7 +95,7 @@ async fn request(salt: u32) -> Submit {
     let source = slow_source(salt);
     let file = (Digest::of(source.as_bytes()), source.len() as u64);
     Submit {
-        source_zstd: Some(Compressed::new(source.as_bytes()).zstd),
+        files_zstd: vec![Compressed::new(source.as_bytes()).zstd],
         cache: CacheUse::ReadWrite,
         ..requests::request(SLOW, "slow.cc", file, "slow.o", Duration::from_secs(300)).await
     }

@@ -10,6 +10,7 @@ mod callers;
 mod connections;
 mod dev;
 mod dist_auth;
+mod edits;
 mod farm;
 mod faults;
 mod flight;

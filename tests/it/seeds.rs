@@ -10,12 +10,12 @@ use jetcc::job::reads::{PathList, Reads, ReadsAsked, Way};
 use jetcc::job::toolchain::Reference;
 use jetcc::job::wire::{
     self, ActionRecord, BlobClass, CacheUse, CallOff, FarmStatus, Findings, HelloReply, HoldWord,
-    Holding, JobEnd, JobMessage, JobResult, Progress, Submit, SubmitReply, Trouble, WorkerState,
-    WrongBlob,
+    Holding, JobEnd, JobMessage, JobResult, Progress, Submit, SubmitReply, TreeDifference, Trouble,
+    WorkerState, WrongBlob,
 };
 use jetcc::job::{
-    Action, Command, Content, Digest, Exit, JobId, LocalReason, Node, Outcome, Output, Proof,
-    Space, StepTimes, Toolchain, Tree, TreePath, WantedOutput,
+    Action, Command, Content, Difference, Digest, Exit, JobId, LocalReason, Node, Outcome, Output,
+    Proof, Space, StepTimes, Toolchain, Tree, TreePath, WantedOutput,
 };
 use jetcc::store::Compressed;
 use jetcc::toolchain::{Packed, archive};
@@ -30,7 +30,7 @@ fn seeds_are_current() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut seeds: Seeds = wire();
     for (target, contents) in [
-        ("tree", vec![tree().encode(), Tree::default().encode()]),
+        ("tree", vec![tree().encode(), Tree::default().encode(), difference().encode()]),
         ("archive", archives()),
         ("depfile", depfiles()),
         ("blob", blobs()),
@@ -148,7 +148,11 @@ fn submit() -> Submit {
         job: job(),
         action: action(),
         inputs_zstd: zstd(&tree().encode()),
-        source_zstd: zstd(b"int a;\n"),
+        inputs_difference: Some(TreeDifference {
+            base: Digest::of(b"base"),
+            zstd: Compressed::new(&difference().encode()).zstd,
+        }),
+        files_zstd: zstd(b"int a;\n").into_iter().collect(),
         references: Digest::of(b"references"),
         deadline_unix_ms: 1_800_000_000_000,
         interactive: true,
@@ -257,6 +261,16 @@ fn tree() -> Tree {
     tree.insert(path("/usr/include"), Node::Directory);
     tree.insert(path("/w/a.c"), file(b"int a;\n", false));
     tree
+}
+
+/// What makes the tree of one that has another source and a header more.
+fn difference() -> Difference {
+    let mut base = tree();
+    for name in ["/w/a.c", "/w/gone.h"] {
+        let node = Node::File { digest: Digest::of(b""), size: 0, executable: false };
+        base.insert(path(name), node);
+    }
+    Difference::between(&base, &tree()).unwrap()
 }
 
 fn archives() -> Vec<Vec<u8>> {

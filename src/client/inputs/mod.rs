@@ -51,13 +51,13 @@ pub struct Inputs {
     pub command: Digest,
     /// Digest of the tree.
     pub digest: Digest,
-    /// The tree's bytes when they travel inside the request.
-    pub inline_zstd: Option<Bytes>,
+    /// The tree's canonical bytes, zstd-compressed.
+    pub tree_zstd: Bytes,
     /// The source file that the command names, if the compiler lists it under that name.
     pub main: Option<Digest>,
     /// Whether it reads all of it.
     pub extent: Extent,
-    /// Where each blob can be read for upload.
+    /// Where each of its files can be read for upload.
     pub sources: Sources,
     /// Files that count as read although no compiler says so: the source, files whose being there
     /// is tested, files that flags and line marks name.
@@ -145,7 +145,7 @@ impl<'a> Finder<'a> {
 
 pub use lookout::PRECOMPILED;
 pub use offers::choose;
-pub use precise::About;
+pub use precise::{About, open_tree};
 
 /// The command whose inputs are wanted.
 #[derive(Clone, Debug)]

@@ -4,16 +4,13 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Extent, Inputs};
-use crate::client::upload::{Source, Sources};
+use crate::client::upload::{Name, Source, Sources};
 use crate::job::reads::PathList;
 use crate::job::tree::TREE_BYTES_MAX;
 use crate::job::wire::BlobClass;
 use crate::job::{Digest, Node, Tree, TreePath};
 use crate::store::Compressed;
 use crate::store::walk::Seen;
-
-/// Input trees up to this size, in bytes of zstd, travel inside the request.
-const INLINE_TREE_MAX: usize = 64 << 10;
 
 /// What a tree does not tell of inputs.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -43,32 +40,25 @@ impl Inputs {
             }
             Node::Symlink { .. } | Node::Directory => None,
         };
-        let mut sources: Sources = tree.iter().filter_map(file).collect();
-        let bytes = tree.encode();
-        let digest = Digest::of(&bytes);
-        let zstd = Compressed::new(&bytes).zstd;
-        let inline_zstd = (zstd.len() <= INLINE_TREE_MAX).then_some(zstd);
-        if inline_zstd.is_none() {
-            sources.insert((BlobClass::Input, digest), Source::Bytes(bytes.into()));
-        }
+        let sources: Sources = tree.iter().filter_map(file).collect();
+        let Compressed { digest, zstd: tree_zstd, .. } = Compressed::new(&tree.encode());
         let About { command, main, always, extent } = about;
-        Self { command, digest, inline_zstd, main, extent, sources, always, seen }
+        Self { command, digest, tree_zstd, main, extent, sources, always, seen }
     }
 
     /// The tree.
     pub fn tree(&self) -> Option<Tree> {
-        let bytes = match &self.inline_zstd {
-            Some(zstd) => {
-                let size = zstd::zstd_safe::get_frame_content_size(zstd).ok()??;
-                let size = usize::try_from(size).ok().filter(|size| *size <= TREE_BYTES_MAX)?;
-                zstd::bulk::decompress(zstd, size).ok()?.into()
-            }
-            None => match self.sources.get(&(BlobClass::Input, self.digest))? {
-                Source::Bytes(bytes) => bytes.clone(),
-                Source::File(_) => return None,
-            },
-        };
-        Tree::decode(&bytes).ok()
+        open_tree(&self.tree_zstd)
+    }
+
+    /// The tree as a blob.
+    pub fn tree_name(&self) -> Name {
+        (BlobClass::Input, self.digest)
+    }
+
+    /// Where the bytes of that blob are.
+    pub fn tree_source(&self) -> Source {
+        Source::Bytes(open(&self.tree_zstd).unwrap_or_default().into())
     }
 
     /// The inputs without the files that a compile did not read; `None` when it is known that it reads
@@ -96,4 +86,15 @@ impl Inputs {
         let about = About { extent: Extent::Exact, ..self.about() };
         Some(Self::of_tree(about, &precise, seen))
     }
+}
+
+/// The tree of which these are the canonical bytes, zstd-compressed.
+pub fn open_tree(zstd: &[u8]) -> Option<Tree> {
+    Tree::decode(&open(zstd)?).ok()
+}
+
+fn open(zstd: &[u8]) -> Option<Vec<u8>> {
+    let size = zstd::zstd_safe::get_frame_content_size(zstd).ok()??;
+    let size = usize::try_from(size).ok().filter(|size| *size <= TREE_BYTES_MAX)?;
+    zstd::bulk::decompress(zstd, size).ok()
 }

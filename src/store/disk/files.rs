@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions, Permissions};
-use std::io::{self, Seek as _, Write as _};
+use std::io::{self, Read as _, Seek as _, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
@@ -129,6 +129,13 @@ impl Files {
                 let _ = std::fs::remove_file(target);
                 DiskError::at(target)(error)
             })
+    }
+
+    pub(super) fn read(&self, space: SpaceNumber, digest: Digest) -> Result<Vec<u8>, DiskError> {
+        let mut bytes = Vec::new();
+        let read = self.open_any(space, digest)?.read_to_end(&mut bytes);
+        read.map_err(DiskError::at(&self.blobs))?;
+        Ok(bytes)
     }
 
     pub(super) fn verify(&self, space: SpaceNumber, digest: Digest) -> Result<(), DiskError> {

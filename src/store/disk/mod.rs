@@ -182,6 +182,14 @@ impl DiskCache {
         self.files.copy(self.space, digest, mode, target)
     }
 
+    /// The blob's bytes.
+    ///
+    /// # Errors
+    /// [`DiskError::Missing`] also when the file was found to be damaged; [`DiskError::Io`].
+    pub fn read(&self, digest: Digest) -> Result<Vec<u8>, DiskError> {
+        self.files.read(self.space, digest)
+    }
+
     /// Hashes what is here of the blob and evicts what is damaged.
     ///
     /// # Errors

@@ -305,6 +305,8 @@ fn what_is_here_for_one_space_is_not_here_for_another() {
     assert!(matches!(stolen, Err(DiskError::Missing(_))), "{stolen:?}");
     assert!(matches!(scene.cache.copy(digest, 0o644, &target), Err(DiskError::Missing(_))));
     assert!(matches!(scene.cache.verify(digest), Err(DiskError::Missing(_))));
+    assert!(matches!(scene.cache.read(digest), Err(DiskError::Missing(_))));
+    assert_eq!(acme.read(digest).unwrap(), b"acme's");
 
     // The same bytes are here twice, the order of use is one, and a restart forgets nothing.
     scene.cache.insert(b"acme's").unwrap();

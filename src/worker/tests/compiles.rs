@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use super::*;
-use crate::job::Exit;
+use crate::job::wire::TreeDifference;
+use crate::job::{Difference, Exit};
 
 pub(super) async fn c_job(source: &str) -> Recipe {
     let references = vec![gcc_reference().await];
@@ -205,12 +206,87 @@ async fn a_source_may_come_inside_the_job() {
     let message = job.message();
     let with_inside = |source: &[u8]| {
         let mut message = message.clone();
-        message.submit.source_zstd = Some(Compressed::new(source).zstd);
+        message.submit.files_zstd = vec![Compressed::new(source).zstd];
         message
     };
     let (end, _) = bench.execute(&with_inside(b"cat $0 > $1")).await;
     assert!(matches!(end, JobEnd::Done(outcome) if outcome.exit == Exit::Code(0)));
     for strange in [with_inside(b"something else"), with_inside(&vec![0; (1 << 20) + 1])] {
+        let (end, _) = bench.execute(&strange).await;
+        assert!(matches!(end, JobEnd::Undone(Trouble::Refused(_))), "{end:?}");
+    }
+    bench.is_clean().await;
+}
+
+/// `message` with its tree as what differs from `base`; `change` makes something else of that.
+fn differing(
+    message: &JobMessage,
+    (base, tree): (&Tree, &Tree),
+    change: impl Fn(Vec<u8>) -> Vec<u8>,
+) -> JobMessage {
+    let difference = change(Difference::between(base, tree).unwrap().encode());
+    let zstd = Compressed::new(&difference).zstd;
+    let mut message = message.clone();
+    message.submit.inputs_zstd = None;
+    message.submit.inputs_difference = Some(TreeDifference { base: base.digest(), zstd });
+    message
+}
+
+/// A job, the tree that it differs from, and the bench where all but that is in the store.
+async fn differing_job() -> (Bench, Recipe, Tree, JobMessage) {
+    let bench = Bench::with(|settings| settings.upload_wait_seconds = 0).await;
+    let job = Recipe::script("cat $0 > $1").await;
+    let base = job.inputs.clone().file("/w/before.h", "gone").tree;
+    let message = bench.message(&job).await;
+    (bench, job, base, message)
+}
+
+#[tokio::test]
+async fn a_tree_may_come_as_what_differs_from_one_in_the_store() {
+    let (bench, job, base, message) = differing_job().await;
+    let name = bench.put(BlobClass::Input, &base.encode()).await;
+    let message = differing(&message, (&base, &job.inputs.tree), |bytes| bytes);
+    let (end, _) = bench.execute(&message).await;
+    assert!(matches!(&end, JobEnd::Done(outcome) if outcome.exit == Exit::Code(0)), "{end:?}");
+    // The next one finds it on the worker's disk.
+    assert!(bench.cache().join(format!("inputs/blobs/shared/{name}")).exists());
+    bench.is_clean().await;
+}
+
+#[tokio::test]
+async fn whoever_lacks_what_a_tree_differs_from_asks_for_the_whole_tree() {
+    let (bench, job, base, message) = differing_job().await;
+    let message = differing(&message, (&base, &job.inputs.tree), |bytes| bytes);
+    let wanted = message.submit.action.inputs;
+    let (end, _) = bench.execute(&message).await;
+    assert_eq!(end, JobEnd::Undone(Trouble::MissingBlob(wanted)));
+    let asked = Word::Progress(Progress::Missing(vec![(BlobClass::Input, wanted)]));
+    assert_eq!(bench.heard.lock().unwrap().as_slice(), [asked]);
+
+    bench.put(BlobClass::Input, &job.inputs.tree.encode()).await;
+    let (end, _) = bench.execute(&message).await;
+    assert!(matches!(&end, JobEnd::Done(outcome) if outcome.exit == Exit::Code(0)), "{end:?}");
+    bench.is_clean().await;
+}
+
+#[tokio::test]
+async fn a_difference_that_leads_elsewhere_is_refused() {
+    let (bench, job, base, message) = differing_job().await;
+    bench.put(BlobClass::Input, &base.encode()).await;
+    let other = job.inputs.clone().file("/w/other.h", "other").tree;
+    let header = job.inputs.clone().file("/w/a.c/below.h", "x").tree;
+    let bomb = |_| vec![0; (1 << 20) + 1];
+    let no_tree = Tree::decode(&[0x80]).unwrap();
+    bench.put(BlobClass::Input, b"no tree").await;
+    let mut no_base = differing(&message, (&no_tree, &job.inputs.tree), |bytes| bytes);
+    no_base.submit.inputs_difference.as_mut().unwrap().base = Digest::of(b"no tree");
+    for strange in [
+        differing(&message, (&base, &other), |bytes| bytes),
+        differing(&message, (&base, &header), |bytes| bytes),
+        differing(&message, (&base, &job.inputs.tree), bomb),
+        differing(&message, (&base, &job.inputs.tree), |bytes| bytes[1..].to_vec()),
+        no_base,
+    ] {
         let (end, _) = bench.execute(&strange).await;
         assert!(matches!(end, JobEnd::Undone(Trouble::Refused(_))), "{end:?}");
     }
