@@ -364,3 +364,51 @@ pub(super) fn unix_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::job::wire::TreeDifference;
+    use crate::job::{Action, Command, Digest, Pool};
+
+    fn submit() -> Submit {
+        let digest = Digest::of(b"");
+        let command = Command {
+            executable: "/usr/bin/gcc".into(),
+            arguments: vec!["gcc".into()],
+            environment: std::collections::BTreeMap::new(),
+            directory: "/w".into(),
+        };
+        let (pool, outputs) = (Pool::of_this_machine(), Vec::new());
+        Submit {
+            job: JobId::random().unwrap(),
+            action: Action { pool, toolchain: digest, command, inputs: digest, outputs },
+            inputs_zstd: None,
+            inputs_difference: None,
+            files_zstd: Vec::new(),
+            references: digest,
+            deadline_unix_ms: 2,
+            interactive: false,
+            cache: CacheUse::Off,
+            reads: None,
+            offers: false,
+        }
+    }
+
+    #[test]
+    fn more_inside_a_request_than_allowed_is_refused() {
+        for (bytes, is_allowed) in [(INLINE_BYTES_MAX, true), (INLINE_BYTES_MAX + 1, false)] {
+            let (base, zstd) = (Digest::of(b""), Bytes::from(vec![0; bytes]));
+            let files = vec![zstd.slice(..bytes / 2), zstd.slice(bytes / 2..)];
+            for request in [
+                Submit { inputs_zstd: Some(zstd.clone()), ..submit() },
+                Submit { files_zstd: files, ..submit() },
+                Submit { inputs_difference: Some(TreeDifference { base, zstd }), ..submit() },
+            ] {
+                assert_eq!(check(&request, 1).is_ok(), is_allowed);
+            }
+        }
+    }
+}
