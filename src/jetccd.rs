@@ -16,7 +16,7 @@ use jetcc::lifecycle::{self, Lifecycle};
 use jetcc::queue::QueueError;
 use jetcc::queue::blobs::NatsBlobs;
 use jetcc::scheduler::identity::{Identity, Unusable};
-use jetcc::store::{Blobs, Limits, StoreSettings, open_backend};
+use jetcc::store::{Blobs, Limits, StoreSettings, StoreSettingsError, open_backend};
 use jetcc::{dev, scheduler, telemetry, tools, worker};
 
 /// Exit code for settings that cannot be used (`EX_USAGE`).
@@ -32,6 +32,7 @@ fn main() -> ExitCode {
             eprintln!("jetcc: {}", sentence(&error));
             let settings = error.is::<ConfigError>()
                 || error.is::<Unusable>()
+                || error.is::<StoreSettingsError>()
                 || error.downcast_ref().is_some_and(QueueError::is_of_settings);
             if settings { BAD_SETTINGS } else { TROUBLE }.into()
         }

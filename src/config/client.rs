@@ -3,7 +3,7 @@
 use toml::Table;
 
 use super::environment::Environment;
-use super::file::{ConfigError, Kind, Overrides, deserialize, overlay, read, tls};
+use super::file::{ConfigError, Kind, Overrides, deserialize, overlay, read, store, tls};
 use crate::client::Settings;
 
 pub(super) const CLIENT: Overrides = &[
@@ -28,6 +28,7 @@ pub(super) const CLIENT: Overrides = &[
     ("JETCC_DIST_AUTH_BEARER", "dist.auth.bearer", Kind::Text),
     ("JETCC_DIST_AUTH_REDIRECT_URI", "dist.auth.redirect_uri", Kind::Text),
     ("JETCC_DIST_STORE_URL", "dist.store.url", Kind::Text),
+    ("JETCC_DIST_STORE_CA_FILE", "dist.store.ca_file", Kind::Text),
     ("JETCC_DIST_TRUST_REMOTE_FAILURES", "dist.trust_remote_failures", Kind::Switch),
     ("JETCC_DIST_SCAN", "dist.scan", Kind::Switch),
     ("JETCC_DIST_QUEUE_WAIT_SECONDS_MAX", "dist.queue_wait_seconds_max", Kind::Number),
@@ -53,6 +54,7 @@ pub fn client(environment: &Environment) -> Result<Settings, ConfigError> {
     let path = path.unwrap_or_else(|| "(environment)".into());
     let mut settings: Settings = deserialize(overlay(table, CLIENT, environment)?, &path)?;
     settings.dist.tls = tls(settings.dist.tls, &path)?;
+    settings.dist.store = store(settings.dist.store, &path)?;
     let usual = || environment.state_home().map(|state| state.join("jetcc/logins"));
     settings.login_dir = settings.login_dir.or_else(usual);
     Ok(settings)

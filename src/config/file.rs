@@ -8,6 +8,7 @@ use toml::{Table, Value};
 
 use super::Environment;
 use crate::queue::TlsSettings;
+use crate::store::StoreSettings;
 
 /// Settings that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -153,6 +154,13 @@ pub(super) fn deserialize<T: DeserializeOwned>(
 /// Files of `[tls]`, seen from the folder of the settings that name them.
 pub(super) fn tls(tls: TlsSettings, path: &Path) -> Result<TlsSettings, ConfigError> {
     tls.seen_from(path.parent().unwrap_or(Path::new(".")))
+        .map_err(|error| ConfigError::Key { path: path.into(), message: error.to_string() })
+}
+
+/// The file of `[store]`, seen from the folder of the settings that name it.
+pub(super) fn store(store: StoreSettings, path: &Path) -> Result<StoreSettings, ConfigError> {
+    store
+        .seen_from(path.parent().unwrap_or(Path::new(".")))
         .map_err(|error| ConfigError::Key { path: path.into(), message: error.to_string() })
 }
 

@@ -158,10 +158,15 @@ mod tests {
             ("ca_file = \"worker.toml\"", "certificates"),
             ("cert_file = \"ca.pem\"", "wanted both or neither"),
             ("ca_files = \"ca.pem\"", "did you mean `ca_file`?"),
+            ("[store]\nurl = \"s3://b\"\nca_file = \"missing.pem\"", "missing.pem"),
+            ("[store]\nurl = \"s3://b\"\nca_file = \"worker.toml\"", "certificates"),
         ] {
             std::fs::write(&path, text(slip)).unwrap();
             let error = worker(&path, &Environment::default()).unwrap_err().to_string();
             assert!(error.contains(told), "{error}");
         }
+        std::fs::write(&path, text("[store]\nurl = \"s3://b\"\nca_file = \"ca.pem\"")).unwrap();
+        let config = worker(&path, &Environment::default()).unwrap();
+        assert_eq!(config.store.ca_file, Some(folder.path().join("ca.pem")));
     }
 }

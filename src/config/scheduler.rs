@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::environment::Environment;
-use super::file::{ConfigError, Kind, Overrides, deserialize, overlay, read, tls};
+use super::file::{ConfigError, Kind, Overrides, deserialize, overlay, read, store, tls};
 use crate::scheduler::Settings;
 use crate::scheduler::settings::FarmSecrets;
 
@@ -33,6 +33,7 @@ pub(super) const SCHEDULER: Overrides = &[
     ("JETCC_REQUIRE_WORKER_CERTIFICATE", "require_worker_certificate", Kind::Switch),
     ("JETCC_SERVER_AUTH_TOKEN", "server_auth.token", Kind::Text),
     ("JETCC_STORE_URL", "store.url", Kind::Text),
+    ("JETCC_STORE_CA_FILE", "store.ca_file", Kind::Text),
     ("JETCC_QUEUE_WAIT_SECONDS_MAX", "queue_wait_seconds_max", Kind::Number),
     ("JETCC_TENANTS_SHARE_RESULTS", "tenants_share_results", Kind::Switch),
     ("JETCC_QUOTA_OUTSTANDING_JOBS_MAX", "quota.outstanding_jobs_max", Kind::Number),
@@ -53,6 +54,7 @@ pub fn scheduler(
     let table = overlay(read(path)?, SCHEDULER, environment)?;
     let mut settings: Settings = deserialize(table, path)?;
     settings.tls = tls(settings.tls, path)?;
+    settings.store = store(settings.store, path)?;
     let secrets = beside(path, &settings.secrets_file);
     let secrets = deserialize(read(&secrets)?, &secrets)?;
     Ok((settings, secrets))

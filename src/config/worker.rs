@@ -6,7 +6,7 @@ use serde::Deserialize;
 use toml::{Table, Value};
 
 use super::environment::Environment;
-use super::file::{ConfigError, Kind, Overrides, deserialize, overlay, read, tls};
+use super::file::{ConfigError, Kind, Overrides, deserialize, overlay, read, store, tls};
 use crate::job::wire::INSECURE_WORKER;
 use crate::job::{Pool, WorkerId};
 use crate::queue::{Secret, TlsSettings};
@@ -23,6 +23,7 @@ pub(super) const WORKER: Overrides = &[
     ("JETCC_SCHEDULER_AUTH_TYPE", "scheduler_auth.type", Kind::Text),
     ("JETCC_SCHEDULER_AUTH_TOKEN", "scheduler_auth.token", Kind::Text),
     ("JETCC_STORE_URL", "store.url", Kind::Text),
+    ("JETCC_STORE_CA_FILE", "store.ca_file", Kind::Text),
     ("JETCC_CACHE_DIR", "cache_dir", Kind::Text),
     ("JETCC_TOOLCHAIN_CACHE_SIZE", "toolchain_cache_size", Kind::Number),
     ("JETCC_BLOB_CACHE_SIZE", "blob_cache_size", Kind::Number),
@@ -129,8 +130,8 @@ pub fn worker(path: &Path, environment: &Environment) -> Result<WorkerConfig, Co
         WorkerAuth::JwtToken { token } | WorkerAuth::Token { token } => token,
         WorkerAuth::InsecureEverybodyOnThisMachine {} => Secret::new(INSECURE_WORKER),
     };
-    let (nats_url, store) = (connection.nats_url, connection.store);
-    let tls = tls(connection.tls, path)?;
+    let nats_url = connection.nats_url;
+    let (tls, store) = (tls(connection.tls, path)?, store(connection.store, path)?);
     Ok(WorkerConfig {
         nats_url,
         tls,

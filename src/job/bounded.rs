@@ -103,11 +103,21 @@ where
 
 /// For `deserialize_with`: words for people, cut where they become too long.
 pub(super) fn words<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
-    let mut text = String::deserialize(deserializer)?;
+    String::deserialize(deserializer).map(cut)
+}
+
+/// For `deserialize_with`, and with `default`: [`words`], or none.
+pub(super) fn words_if_any<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<String>, D::Error> {
+    Ok(Option::deserialize(deserializer)?.map(cut))
+}
+
+fn cut(mut text: String) -> String {
     if let Some(end) = (0..=WORDS_BYTES_MAX).rev().find(|end| text.is_char_boundary(*end)) {
         text.truncate(end);
     }
-    Ok(text)
+    text
 }
 
 /// For `deserialize_with`: a time in milliseconds, not negative, and a number at all.

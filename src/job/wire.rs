@@ -177,6 +177,7 @@ pub enum HelloReply {
         space: Space,
         /// Its tenant has used up what it may, and nothing of its goes up now; which limit, for
         /// people.
+        #[serde(default, deserialize_with = "bounded::words_if_any")]
         over_quota: Option<String>,
     },
     /// Its space cannot be made; for people.

@@ -91,6 +91,32 @@ fn more_missing_blobs_than_allowed_are_refused() {
 }
 
 #[test]
+fn a_welcome_brings_no_more_words_than_are_kept() {
+    let welcome = |over_quota: Option<String>| {
+        let sent = HelloReply::Welcome { space: Space::shared(), over_quota };
+        match decode(&encode(&sent)).unwrap() {
+            HelloReply::Welcome { over_quota, .. } => over_quota,
+            HelloReply::Refused(words) => panic!("{words}"),
+        }
+    };
+    assert_eq!(welcome(None), None);
+    assert_eq!(welcome(Some("jobs".into())), Some("jobs".into()));
+    let kept = welcome(Some("x".repeat(MESSAGE_BYTES_MAX / 2))).unwrap();
+    assert_eq!(kept, "x".repeat(16 << 10));
+}
+
+#[test]
+fn a_welcome_may_leave_the_quota_out() {
+    #[derive(Serialize)]
+    enum Short {
+        Welcome { space: Space },
+    }
+    let short = encode(&Short::Welcome { space: Space::shared() });
+    let read = decode::<HelloReply>(&short).unwrap();
+    assert_eq!(read, HelloReply::Welcome { space: Space::shared(), over_quota: None });
+}
+
+#[test]
 fn bytes_behind_a_message_are_refused() {
     let mut bytes = encode(&Progress::Running).to_vec();
     bytes.push(0);

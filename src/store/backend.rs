@@ -5,7 +5,6 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
@@ -13,12 +12,11 @@ use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::prefix::PrefixStore;
-use object_store::{ClientOptions, ObjectStore, RetryConfig};
+use object_store::{ObjectStore, RetryConfig};
 use serde::Deserialize;
 use url::Url;
 
-/// How long a connection to an object store may take; on one site it takes a millisecond.
-const CONNECT_MAX: Duration = Duration::from_secs(2);
+use super::https::{CaFileError, authorities, client_options};
 
 /// Where the blobs are: a URL and what the backend needs to know besides.
 #[derive(Clone, Deserialize)]
@@ -31,12 +29,14 @@ pub struct StoreSettings {
     /// `access_key_id`, `secret_access_key`, `allow_http`, `virtual_hosted_style_request`.
     #[serde(default)]
     pub options: BTreeMap<String, String>,
+    /// PEM file of authorities that may vouch for an object store, besides the system's.
+    pub ca_file: Option<PathBuf>,
 }
 
 impl Default for StoreSettings {
     /// The blobs are in the NATS server that is there anyway.
     fn default() -> Self {
-        Self { url: "nats:".into(), options: BTreeMap::new() }
+        Self { url: "nats:".into(), options: BTreeMap::new(), ca_file: None }
     }
 }
 
@@ -50,6 +50,16 @@ impl StoreSettings {
     pub fn place(&self) -> String {
         without_user(&self.url)
     }
+
+    /// The settings as seen from `folder`, in which the settings file is; the authorities were read.
+    ///
+    /// # Errors
+    /// [`CaFileError`] when their file is missing or holds something else.
+    pub fn seen_from(mut self, folder: &std::path::Path) -> Result<Self, CaFileError> {
+        self.ca_file = self.ca_file.map(|file| folder.join(file));
+        self.ca_file.as_deref().map(authorities).transpose()?;
+        Ok(self)
+    }
 }
 
 impl fmt::Debug for StoreSettings {
@@ -58,6 +68,7 @@ impl fmt::Debug for StoreSettings {
         f.debug_struct("StoreSettings")
             .field("url", &self.place())
             .field("options", &self.options.keys())
+            .field("ca_file", &self.ca_file)
             .finish()
     }
 }
@@ -75,9 +86,9 @@ pub enum StoreSettingsError {
     #[error("`nats:` needs a connection to a NATS server, and there is none")]
     NoNats,
     /// An option that the backend does not know.
-    #[error("option `{name}` means nothing to a `{scheme}:` blob store")]
+    #[error("`{name}` means nothing to a `{scheme}:` blob store")]
     Option {
-        /// The option.
+        /// The option, or another key.
         name: String,
         /// Scheme of the URL.
         scheme: String,
@@ -90,6 +101,9 @@ pub enum StoreSettingsError {
         /// The system's answer.
         source: io::Error,
     },
+    /// The authorities of an object store cannot be read.
+    #[error(transparent)]
+    CaFile(#[from] CaFileError),
     /// The backend refuses URL and options together.
     #[error("blob store `{url}` cannot be opened: {source}")]
     Backend {
@@ -113,6 +127,7 @@ pub fn open_backend(
     let unknown = || StoreSettingsError::Url(without_user(&settings.url));
     let url = Url::parse(&settings.url).map_err(|_| unknown())?;
     let refused = |source| StoreSettingsError::Backend { url: without_user(&settings.url), source };
+    let ca_file = settings.ca_file.as_deref();
     match url.scheme() {
         "nats" => {
             no_options(settings, "nats")?;
@@ -130,7 +145,7 @@ pub fn open_backend(
             let mut builder = AmazonS3Builder::new()
                 .with_url(settings.url.as_str())
                 .with_retry(no_retries())
-                .with_client_options(client_options());
+                .with_client_options(client_options(ca_file)?);
             for (name, value) in &settings.options {
                 builder = builder.with_config(option::<AmazonS3ConfigKey>(name, "s3")?, value);
             }
@@ -141,7 +156,7 @@ pub fn open_backend(
             let mut builder = GoogleCloudStorageBuilder::new()
                 .with_url(settings.url.as_str())
                 .with_retry(no_retries())
-                .with_client_options(client_options());
+                .with_client_options(client_options(ca_file)?);
             for (name, value) in &settings.options {
                 builder = builder.with_config(option::<GoogleConfigKey>(name, "gs")?, value);
             }
@@ -152,7 +167,7 @@ pub fn open_backend(
             let mut builder = MicrosoftAzureBuilder::new()
                 .with_url(settings.url.as_str())
                 .with_retry(no_retries())
-                .with_client_options(client_options());
+                .with_client_options(client_options(ca_file)?);
             for (name, value) in &settings.options {
                 builder = builder.with_config(option::<AzureConfigKey>(name, "az")?, value);
             }
@@ -175,9 +190,10 @@ fn option<K: std::str::FromStr>(name: &str, scheme: &str) -> Result<K, StoreSett
 }
 
 fn no_options(settings: &StoreSettings, scheme: &str) -> Result<(), StoreSettingsError> {
-    match settings.options.keys().next() {
+    let ca_file = settings.ca_file.as_ref().map(|_| "ca_file");
+    match settings.options.keys().map(String::as_str).next().or(ca_file) {
         None => Ok(()),
-        Some(name) => Err(StoreSettingsError::Option { name: name.clone(), scheme: scheme.into() }),
+        Some(name) => Err(StoreSettingsError::Option { name: name.into(), scheme: scheme.into() }),
     }
 }
 
@@ -189,11 +205,6 @@ fn no_retries() -> RetryConfig {
 fn choose_cryptography() {
     // Somebody else's choice is as good.
     let _ = rustls::crypto::ring::default_provider().install_default();
-}
-
-/// The whole request is bounded by [`super::Limits::attempt_max`].
-fn client_options() -> ClientOptions {
-    ClientOptions::new().with_connect_timeout(CONNECT_MAX).with_timeout_disabled()
 }
 
 /// The URL as it may be shown.
@@ -213,7 +224,7 @@ mod tests {
 
     fn settings(url: &str, options: &[(&str, &str)]) -> StoreSettings {
         let options = options.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
-        StoreSettings { url: url.into(), options }
+        StoreSettings { url: url.into(), options, ca_file: None }
     }
 
     #[test]
@@ -243,6 +254,18 @@ mod tests {
             ("file:///proc/nowhere", vec![], "`/proc/nowhere`"),
         ] {
             let error = open_backend(&settings(url, &options), None).unwrap_err().to_string();
+            assert!(error.contains(wanted), "{error}");
+        }
+        for (url, wanted) in [
+            ("nats:", "`ca_file` means nothing to a `nats:`"),
+            ("file:///tmp/x", "`ca_file` means nothing to a `file:`"),
+            ("s3://bucket", "`ca_file = \"/absent.pem\"`"),
+            ("gs://bucket", "`ca_file = \"/absent.pem\"`"),
+            ("az://container", "`ca_file = \"/absent.pem\"`"),
+        ] {
+            let settings =
+                StoreSettings { ca_file: Some("/absent.pem".into()), ..settings(url, &[]) };
+            let error = open_backend(&settings, None).unwrap_err().to_string();
             assert!(error.contains(wanted), "{error}");
         }
     }

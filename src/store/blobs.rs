@@ -15,6 +15,7 @@ use crate::job::wire::{BlobClass, Examined};
 use crate::job::{Digest, Space};
 
 use super::compressed::{frame_bytes_max, open_frame_async};
+use super::https::NoConnection;
 use super::{BLOB_BYTES_MAX, Compressed, StoreError};
 
 /// How hard the store is asked.
@@ -269,6 +270,10 @@ impl Trouble {
         use object_store::Error as E;
         if is_full(error) {
             return Self::Final(StoreError::Full(error.to_string()));
+        }
+        if let Some(NoConnection { words, is_final }) = NoConnection::below(error) {
+            let trouble = StoreError::Unavailable(words);
+            return if is_final { Self::Final(trouble) } else { Self::Passing(trouble) };
         }
         match error {
             E::NotFound { .. } => Self::Final(StoreError::Missing(digest)),

@@ -7,7 +7,8 @@
 //! never seen; writing twice is the same as writing once; every read is bounded, compressed or not.
 //! What the caller can do after a failure is the name of the error.
 //!
-//! Reading order: [`error`], [`compressed`], [`content`], [`blobs`], [`backend`], [`hash`],
+//! Reading order: [`error`], [`compressed`], [`content`], [`blobs`], [`backend`],
+//! [`https`] (object stores and their certificates), [`hash`],
 //! [`disk`], [`stamps`] (files hashed once; `kept_stamps`: and not again after a restart), [`walk`] (trees made
 //! of files), [`sealed`].
 
@@ -18,6 +19,7 @@ pub mod content;
 pub mod disk;
 pub mod error;
 mod hash;
+pub mod https;
 mod kept_stamps;
 pub mod sealed;
 pub mod stamps;
@@ -29,6 +31,7 @@ pub use compressed::Compressed;
 pub use disk::{DiskCache, DiskError, Kind};
 pub use error::{StoreError, is_full};
 pub use hash::digest_of;
+pub use https::CaFileError;
 pub use kept_stamps::{Occasion, StampsFile};
 
 /// Largest blob that is stored or believed, in uncompressed bytes: several times the largest

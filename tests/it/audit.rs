@@ -6,9 +6,10 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 
 use jetcc::config::Environment;
+use jetcc::job::Digest;
 
 use crate::harness::farm::Farm;
-use crate::harness::project::Project;
+use crate::harness::project::{Project, SLOW, slow_source};
 use crate::harness::wait::until;
 
 const EVERY_RESULT: &str = "audit.sample_rate = 1";
@@ -150,6 +151,44 @@ async fn two_workers_that_differ_are_suspected_and_keep_working() {
     assert_eq!(pair, ["worker-1", "worker-2"]);
     assert_eq!(findings["denied"], 0);
     farm.wait_for_workers(2).await;
+    farm.finish().await;
+}
+
+/// Whoever runs it again finds no header in the store, and nobody who would bring it.
+#[tokio::test]
+async fn nobody_is_blamed_for_an_input_that_is_gone() {
+    let store = tempfile::tempdir().unwrap();
+    let farm = Farm::builder()
+        .workers(2)
+        .store(&format!("file://{}", store.path().display()))
+        .setting("scheduler", EVERY_RESULT)
+        .setting("worker", "upload_wait_seconds = 1")
+        .start()
+        .await;
+    let header = "#define GONE 1\n";
+    let source = format!("#include \"gone.h\"\n{}", slow_source(41));
+    let project = Project::new(&[("slow.cc", source.as_str()), ("gone.h", header)]);
+    let compile = project.begin(&farm, SLOW).await;
+    let (_, auditor) = farm.whoever_compiles("slow.cc").await;
+    let blob = Digest::of(header.as_bytes());
+    fs::remove_file(store.path().join(format!("shared/in/{blob}"))).unwrap();
+    compile.same().await;
+    audits(&farm, "dropped", 1).await;
+    let why = format!("why=\"blob `{blob}` ");
+    assert!(farm.member("scheduler").said(&why), "{}", farm.member("scheduler").log());
+    assert!(farm.member(auditor).said("job was not done"), "{}", farm.member(auditor).log());
+
+    let findings = farm.findings().await;
+    let counts = serde_json::json!({"passed": 0, "failed": 0, "unclear": 0, "dropped": 1});
+    assert_eq!((&findings["audits"], &findings["denied"]), (&counts, &0.into()));
+    assert_eq!(
+        (&findings["suspected"], &findings["withdrawn"]),
+        (&serde_json::json!([]), &0.into())
+    );
+    farm.wait_for_workers(2).await;
+    // The result stands.
+    assert_eq!(project.same(&farm, &[SLOW]).await, 0);
+    assert_eq!(farm.stats().await.hits(), 1);
     farm.finish().await;
 }
 

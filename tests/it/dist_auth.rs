@@ -4,6 +4,7 @@
 mod farm;
 mod grants;
 mod renewal;
+mod signer;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;

@@ -14,7 +14,7 @@ use toml::Value;
 use crate::harness::farm::Farm;
 use crate::harness::processes;
 use crate::harness::project::{Project, SLOW, files_in};
-use crate::harness::s3::S3Server;
+use crate::harness::s3::{self, S3Server};
 use crate::harness::wait::until;
 
 /// Keys whose values are secrets.
@@ -50,20 +50,8 @@ async fn no_secret_leaves_its_file() {
 #[tokio::test]
 async fn no_secret_of_an_object_store_leaves_its_file() {
     let server = S3Server::start();
-    let store = server.settings("farm/");
-    let mut table = toml::Table::new();
-    table.insert("url".into(), store.url.into());
-    table.insert("options".into(), Value::try_from(&store.options).unwrap());
-    let store = toml::Table::from_iter([("store".to_owned(), Value::Table(table))]);
-    let client = toml::Table::from_iter([("dist".to_owned(), Value::Table(store.clone()))]);
-    let (store, client) = (store.to_string(), client.to_string());
-    let farm = Farm::builder()
-        .log("trace")
-        .setting("scheduler", &store)
-        .setting("worker", &store)
-        .setting("client", &client)
-        .start()
-        .await;
+    let store = s3::section(&server.settings("farm/"));
+    let farm = Farm::builder().log("trace").stored(&store).start().await;
     journey(farm).await;
 }
 

@@ -1,13 +1,16 @@
 //! What the blob store promises, on every backend that can be had here.
 
+use std::fs;
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::future::join_all;
+use jetcc::exec::Ended;
 use jetcc::job::Digest;
 use jetcc::job::wire::{BlobClass, Examined};
+use jetcc::setup::certificates::Authority;
 use jetcc::store::{
     Blobs, Compressed, DiskCache, DiskError, Limits, StoreError, StoreSettings, open_backend,
 };
@@ -15,8 +18,11 @@ use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{ObjectStore, PutMode};
 
+use crate::harness::farm::Farm;
+use crate::harness::project::Project;
 use crate::harness::s3::{self, S3Server};
 use crate::harness::tiny_disk::TinyDisk;
+use crate::harness::tls_end::TlsEnd;
 
 const MIB: usize = 1 << 20;
 
@@ -37,6 +43,99 @@ async fn on_an_s3_server() {
     let server = S3Server::start();
     keeps_the_contract(open(&server.settings("some/prefix"))).await;
     assert!(server.file("some/prefix/shared/in").is_dir());
+}
+
+#[tokio::test]
+async fn on_an_s3_server_with_a_certificate_of_a_private_authority() {
+    let server = S3Server::start();
+    let end = TlsEnd::of(server.host_and_port()).await;
+    keeps_the_contract(open(&server.settings_over_tls(&end, "some/prefix"))).await;
+    assert!(server.file("some/prefix/shared/in").is_dir());
+}
+
+#[tokio::test]
+async fn an_object_store_that_is_not_the_right_one_is_not_spoken_to() {
+    let server = S3Server::start();
+    let end = TlsEnd::of(server.host_and_port()).await;
+    let (_, others) = Authority::make().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("other.pem"), others.certificate).unwrap();
+    let right = server.settings_over_tls(&end, "");
+    let to = |settings: &StoreSettings, scheme: &str, host: &str| {
+        let endpoint = scheme.to_owned() + "://" + host;
+        let mut settings = settings.clone();
+        settings.options.insert("endpoint".into(), endpoint);
+        settings
+    };
+    let end_at = end.endpoint().replace("https://", "");
+    let by_name = end_at.replace("127.0.0.1", "localhost");
+    for (settings, found, wanted) in [
+        (StoreSettings { ca_file: None, ..right.clone() }, "UnknownIssuer", "`ca_file`"),
+        (
+            StoreSettings { ca_file: Some(folder.path().join("other.pem")), ..right.clone() },
+            "UnknownIssuer",
+            "put the store's authority into `ca_file`",
+        ),
+        (to(&right, "https", &by_name), "not valid for name", "a certificate for this address"),
+        (to(&right, "https", server.host_and_port()), "corrupt", "speak TLS"),
+        (to(&right, "http", server.host_and_port()), "scheme", "`allow_http`"),
+    ] {
+        let blobs = Blobs::new(open(&settings), Limits::default());
+        let begun = Instant::now();
+        let refused = blobs.put(BlobClass::Input, Bytes::from_static(b"x")).await.unwrap_err();
+        assert!(matches!(refused, StoreError::Unavailable(_)), "{refused:?}");
+        let words = refused.to_string();
+        for told in [found, wanted, "wanted", "hint: "] {
+            assert!(words.contains(told), "no `{told}` in {words}");
+        }
+        assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+    }
+    assert!(!server.file("shared").exists());
+}
+
+#[tokio::test]
+async fn a_farm_keeps_its_blobs_at_a_private_authoritys_server_and_no_other() {
+    let server = S3Server::start();
+    let end = TlsEnd::of(server.host_and_port()).await;
+    let store = s3::section(&server.settings_over_tls(&end, ""));
+    let mut farm = Farm::builder().stored(&store).start().await;
+    farm.set_variable("JETCC_DIST_TOOLCHAIN_WAIT_SECONDS_MAX", "120");
+    let project = Project::new(&[("a.c", "int a;\n"), ("b.c", "int b;\n"), ("c.c", "int c;\n")]);
+    assert_eq!(project.same(&farm, &["gcc -c a.c"]).await, 1);
+    assert!(server.file("shared/tc").is_dir());
+
+    farm.stop_daemon().await;
+    let (_, others) = Authority::make().unwrap();
+    fs::write(farm.path("farm/other.pem"), others.certificate).unwrap();
+    farm.set("client", "dist.store.ca_file = 'other.pem'");
+    assert_eq!(project.same(&farm, &["gcc -c b.c"]).await, 0);
+    assert_eq!(farm.stats().await.local_for("store"), 1);
+    let explained = farm.explain("b.c").await;
+    for told in ["UnknownIssuer", "wanted a server with a certificate", "hint: put the store's"] {
+        assert!(explained.contains(told), "{explained}");
+    }
+    farm.stop_daemon().await;
+
+    fs::write(farm.path("farm/empty.pem"), "").unwrap();
+    for file in ["empty.pem", "absent.pem"] {
+        for role in ["scheduler", "worker"] {
+            farm.set(role, &format!("store.ca_file = '{file}'"));
+            let config = farm.path(&format!("farm/{role}.toml")).display().to_string();
+            let done = farm.jetcc(&farm.path("farm"), &[role, "--config", &config]).await;
+            assert_eq!(done.status, Ended::Code(64), "{done:?}");
+            let words = String::from_utf8_lossy(&done.stderr);
+            assert!(words.contains(file) && words.contains("wanted a readable PEM"), "{words}");
+        }
+        farm.set("client", &format!("dist.store.ca_file = '{file}'"));
+        let run = project.through(&farm, &["gcc -c c.c"]).await.runs.remove(0);
+        assert_eq!(run.status, Ended::Code(0), "{run:?}");
+        let done = farm.jetcc(&farm.path("farm"), &["--start-server"]).await;
+        let words = String::from_utf8_lossy(&done.stderr);
+        assert!(words.contains(file) && words.contains("wanted a readable PEM"), "{done:?}");
+    }
+    farm.set("client", &format!("dist.store.ca_file = '{}'", end.ca_file().display()));
+    assert_eq!(project.same(&farm, &["gcc -c c.c"]).await, 1);
+    farm.finish().await;
 }
 
 #[tokio::test]

@@ -76,9 +76,14 @@ impl Builder {
 
     /// Keeps blobs at `url` instead of in NATS.
     pub(crate) fn store(self, url: &str) -> Self {
-        let store = format!("store.url = '{url}'");
-        let client = format!("dist.{store}");
-        self.setting("scheduler", &store).setting("worker", &store).setting("client", &client)
+        self.stored(&format!("store.url = '{url}'").parse().unwrap())
+    }
+
+    /// Keeps blobs where the section `[store]` says.
+    pub(crate) fn stored(self, section: &Table) -> Self {
+        let client = Table::from_iter([("dist".to_owned(), section.clone().into())]);
+        let (all, client) = (section.to_string(), client.to_string());
+        self.setting("scheduler", &all).setting("worker", &all).setting("client", &client)
     }
 
     /// Starts everything and waits until the workers are known; the daemon does not run yet.

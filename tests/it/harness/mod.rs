@@ -3,7 +3,7 @@
 //!
 //! Reading order: [`farm`] (a whole farm), [`project`] (what is compiled, here and there), [`cases`]
 //! (scripts that run here and there), [`members`] (a process of the farm), [`nats`] (its server),
-//! [`oidc`] (who its users are), [`requests`] (what a client may ask), [`processes`], [`stats`], [`wait`].
+//! [`oidc`] (who its users are), [`s3`] and [`tls_end`] (another store of blobs), [`requests`] (what a client may ask), [`processes`], [`stats`], [`wait`].
 
 pub(crate) mod attacker;
 pub(crate) mod cases;
@@ -18,4 +18,5 @@ pub(crate) mod requests;
 pub(crate) mod s3;
 pub(crate) mod stats;
 pub(crate) mod tiny_disk;
+pub(crate) mod tls_end;
 pub(crate) mod wait;

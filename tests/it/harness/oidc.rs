@@ -165,12 +165,12 @@ fn member(folder: &Path, port: Option<u16>, variables: Variables) -> Member {
 }
 
 /// The Python of the provider's own environment.
-fn python() -> PathBuf {
+pub(crate) fn python() -> PathBuf {
     let python = Path::new(env!("CARGO_MANIFEST_DIR")).join("build/tools/oidc/bin/python");
     assert!(python.exists(), "no `{}`\nhint: run `make test-tools`", python.display());
     python
 }
 
-fn data(file: &str) -> PathBuf {
+pub(crate) fn data(file: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/oidc").join(file)
 }

@@ -7,6 +7,9 @@ use std::{fs, io, thread};
 
 use jetcc::store::StoreSettings;
 use tempfile::TempDir;
+use toml::{Table, Value};
+
+use super::tls_end::TlsEnd;
 
 const ACCESS_KEY: &str = "jetcc-test";
 const SECRET_KEY: &str = "jetcc-test-secret";
@@ -53,6 +56,19 @@ impl S3Server {
         settings(&self.endpoint, "", "guessed")
     }
 
+    /// Settings of a client that may write below `prefix` and comes by way of `end`, which it believes.
+    pub(crate) fn settings_over_tls(&self, end: &TlsEnd, prefix: &str) -> StoreSettings {
+        let mut settings = settings(&end.endpoint(), prefix, SECRET_KEY);
+        settings.options.remove("allow_http");
+        settings.ca_file = Some(end.ca_file());
+        settings
+    }
+
+    /// Where it listens, `127.0.0.1:PORT`.
+    pub(crate) fn host_and_port(&self) -> &str {
+        self.endpoint.strip_prefix("http://").unwrap()
+    }
+
     /// Where the server keeps the object.
     pub(crate) fn file(&self, key: &str) -> PathBuf {
         self.folder.path().join(BUCKET).join(key)
@@ -64,6 +80,17 @@ impl Drop for S3Server {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
+}
+
+/// `settings` as the section `[store]` of a settings file.
+pub(crate) fn section(settings: &StoreSettings) -> Table {
+    let mut section = Table::new();
+    section.insert("url".into(), settings.url.clone().into());
+    section.insert("options".into(), Value::try_from(&settings.options).unwrap());
+    if let Some(file) = &settings.ca_file {
+        section.insert("ca_file".into(), file.to_str().unwrap().into());
+    }
+    Table::from_iter([("store".to_owned(), Value::Table(section))])
 }
 
 /// Settings for a server at `endpoint`.
@@ -78,6 +105,7 @@ pub(crate) fn settings(endpoint: &str, prefix: &str, secret_key: &str) -> StoreS
     StoreSettings {
         url: format!("s3://{BUCKET}/{prefix}"),
         options: options.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
+        ca_file: None,
     }
 }
 
