@@ -96,16 +96,24 @@ pub async fn settle(office: &Office, worker: &WorkerId, result: &JobResult) {
             audit.runs.push(run_of(worker, outcome));
             decide(office, audit, result).await;
         }
-        JobEnd::Undone(trouble) => drop_audit(office, result, &trouble.to_string()),
+        JobEnd::Undone(trouble) => undone(office, audit, result, &trouble.to_string()).await,
     }
     office.audits.forget(result.job).await;
 }
 
 /// An audited job that its worker did not finish.
 pub async fn given_up(office: &Office, result: &JobResult) {
-    if known(office, result.job).await.is_some() {
-        drop_audit(office, result, "its worker did not finish it");
+    if let Some(audit) = known(office, result.job).await {
+        undone(office, audit, result, "its worker did not finish it").await;
         office.audits.forget(result.job).await;
+    }
+}
+
+/// A worker that was asked gives no result: where two others differ already, nobody decides.
+async fn undone(office: &Office, audit: Audit, result: &JobResult, why: &str) {
+    match <[Run; 2]>::try_from(audit.runs) {
+        Ok(pair) => suspect(office, result, pair.map(|run| run.worker)).await,
+        Err(_) => drop_audit(office, result, why),
     }
 }
 

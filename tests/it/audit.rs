@@ -35,7 +35,12 @@ fn lying_bubblewrap(farm: &Farm) -> PathBuf {
          exit $code\n",
         bwrap.display()
     );
-    let path = farm.path("lying-bwrap");
+    program(farm, "lying-bwrap", &script)
+}
+
+/// A program of this text in the farm's folder.
+fn program(farm: &Farm, name: &str, script: &str) -> PathBuf {
+    let path = farm.path(name);
     fs::write(&path, script).unwrap();
     fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
     path
@@ -43,6 +48,10 @@ fn lying_bubblewrap(farm: &Farm) -> PathBuf {
 
 async fn add_liar(farm: &mut Farm, name: &str) {
     let bwrap = lying_bubblewrap(farm);
+    add(farm, name, bwrap).await;
+}
+
+async fn add(farm: &mut Farm, name: &str, bwrap: PathBuf) {
     let own = [("JETCC_CACHE_DIR", farm.path(name)), ("JETCC_BWRAP_PATH", bwrap)];
     farm.add_with("worker", name, &own).await;
 }
@@ -151,6 +160,47 @@ async fn two_workers_that_differ_are_suspected_and_keep_working() {
     assert_eq!(pair, ["worker-1", "worker-2"]);
     assert_eq!(findings["denied"], 0);
     farm.wait_for_workers(2).await;
+    farm.finish().await;
+}
+
+/// A worker's bubblewrap that floods us instead of compiling what is not repeatable.
+fn flooding_bubblewrap(farm: &Farm) -> PathBuf {
+    let bwrap = Environment::capture().find_program("bwrap").unwrap();
+    let script = format!(
+        "#!/bin/sh\ncase \"$*\" in *-flto*) exec cat /dev/zero;; esac\nexec {} \"$@\"\n",
+        bwrap.display()
+    );
+    program(farm, "flooding-bwrap", &script)
+}
+
+/// Two differ, and the third gives no result: what is known is withdrawn all the same.
+#[tokio::test]
+async fn a_third_worker_that_gives_no_result_decides_nothing() {
+    let mut farm = Farm::builder().workers(2).setting("scheduler", EVERY_RESULT).start().await;
+    let bwrap = flooding_bubblewrap(&farm);
+    add(&mut farm, "worker-3", bwrap).await;
+    farm.wait_for_workers(3).await;
+    let name = |turn| format!("lto{turn}.c");
+    let text = |turn| format!("int f(int x) {{ return x + {turn}; }}\n");
+    let files: Vec<_> = (0..TURNS).map(|turn| (name(turn), text(turn))).collect();
+    let project = Project::new(&files);
+    let mut ended = 0;
+    for turn in 0..TURNS {
+        // What the third one is given first comes home, and is no audit.
+        ended += project.same(&farm, &[&format!("gcc -O1 -flto -c {}", name(turn))]).await;
+        until("every audit has ended", async || {
+            let counts = farm.findings().await["audits"].clone();
+            let sum: u64 = counts.as_object()?.values().filter_map(serde_json::Value::as_u64).sum();
+            (sum == ended).then_some(())
+        })
+        .await;
+        if farm.finding("withdrawn").await > 0 {
+            break;
+        }
+    }
+    let findings = farm.findings().await;
+    assert_eq!((&findings["withdrawn"], &findings["denied"]), (&1.into(), &0.into()));
+    assert_eq!(findings["suspected"].as_array().map(Vec::len), Some(1));
     farm.finish().await;
 }
 
