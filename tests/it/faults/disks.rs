@@ -28,14 +28,18 @@ async fn a_store_that_becomes_full() {
     let disk = TinyDisk::new(512 << 20);
     let url = format!("file://{}", disk.path().display());
     let farm = Farm::builder().store(&url).start().await;
-    let mut project = Project::new(&many_sources(4));
-    project.write("new.h", b"int fresh;\n");
+    let mut project = Project::new(&many_sources(5));
+    let mut random = vec![0; 256 << 10];
+    getrandom::fill(&mut random).unwrap();
+    let header = format!("int fresh; // {}\n", data_encoding::HEXLOWER.encode(&random));
+    project.write("new.h", header.as_bytes());
     project.write("f2.c", b"#include \"new.h\"\n");
     // For the second one includes are followed, to more headers than the compiler named for the first.
-    assert_eq!(project.same(&farm, &["gcc -c f0.c", "gcc -c f3.c"]).await, 2);
+    // They travel inside its job, and go to the store for the third one.
+    assert_eq!(project.same(&farm, &["gcc -c f0.c", "gcc -c f3.c", "gcc -c f4.c"]).await, 3);
     let full = fs::write(disk.path().join("filler"), vec![0; 512 << 20]);
     assert!(full.is_err(), "the disk is not full");
-    // The source travels inside the job and the object inside the result; a new header needs room.
+    // The source travels inside the job and the object inside the result; a large new header needs room.
     assert_eq!(project.same(&farm, &["gcc -c f1.c"]).await, 1);
     assert_eq!(project.same(&farm, &["gcc -c f2.c"]).await, 0);
     assert_eq!(farm.stats().await.local_for("store"), 1);
