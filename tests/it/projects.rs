@@ -91,6 +91,25 @@ async fn compare(name: &str, compilers: [&str; 2], flag_sets: &[&str]) {
     farm.finish().await;
 }
 
+/// The demo moves every project's objects, and builds through the makefile of all.
+#[test]
+fn every_project_is_in_the_makefile_of_all() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("build/projects");
+    let makefile = fs::read_to_string(folder.join("Makefile")).unwrap();
+    let mut named: Vec<&str> =
+        makefile.lines().next().unwrap().split_whitespace().skip(1).collect();
+    named.sort_unstable();
+    let mut there: Vec<String> = fs::read_dir(&folder)
+        .unwrap()
+        .map(|entry| entry.unwrap())
+        .filter(|entry| entry.file_type().unwrap().is_dir())
+        .map(|entry| entry.file_name().into_string().unwrap())
+        .filter(|name| !name.starts_with('.'))
+        .collect();
+    there.sort_unstable();
+    assert_eq!(named, there);
+}
+
 #[tokio::test]
 async fn zlib() {
     compare("zlib", ["gcc", "g++"], &GCC).await;
