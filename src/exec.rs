@@ -19,7 +19,7 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
-use birth::{Birth, Newborn};
+use birth::Newborn;
 pub use confine::{Confinement, Door};
 pub use service::{Service, foreground};
 
@@ -184,24 +184,38 @@ impl Running {
 
     /// Reads both streams, at most `limit` bytes each, and waits for its end.
     async fn finish(&mut self, limit: u64) -> Result<Finished, Unread> {
-        let (status, stdout, stderr) = match self {
+        match self {
             Self::Forked(child) => {
                 let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
-                let status = async { Ok(ended(child.wait().await?)) };
-                tokio::try_join!(status, read_limited(stdout, limit), read_limited(stderr, limit))?
+                let wait = async {
+                    let status = child.wait().await?;
+                    Ok(ended(status.code(), status.signal()))
+                };
+                gather(wait, stdout, stderr, limit).await
             }
             Self::Born(newborn) => {
                 let (stdout, stderr) = (newborn.stdout.take(), newborn.stderr.take());
-                let status = async { Ok(newborn.wait().await?) };
-                tokio::try_join!(status, read_limited(stdout, limit), read_limited(stderr, limit))?
+                gather(newborn.wait(), stdout, stderr, limit).await
             }
-        };
-        Ok(Finished { status, stdout, stderr })
+        }
     }
 }
 
-fn ended(status: std::process::ExitStatus) -> Ended {
-    match (status.code(), status.signal()) {
+async fn gather(
+    wait: impl Future<Output = io::Result<Ended>>,
+    stdout: Option<impl AsyncRead + Unpin>,
+    stderr: Option<impl AsyncRead + Unpin>,
+    limit: u64,
+) -> Result<Finished, Unread> {
+    let wait = async { Ok(wait.await?) };
+    let (status, stdout, stderr) =
+        tokio::try_join!(wait, read_limited(stdout, limit), read_limited(stderr, limit))?;
+    Ok(Finished { status, stdout, stderr })
+}
+
+/// What the system says of an end: a code, or else a signal.
+fn ended(code: Option<i32>, signal: Option<i32>) -> Ended {
+    match (code, signal) {
         (Some(code), _) => Ended::Code(code.to_le_bytes()[0]),
         (None, signal) => Ended::Signal(signal.unwrap_or_default().to_le_bytes()[0]),
     }
@@ -231,13 +245,12 @@ async fn start(spec: &Spec, confinement: Option<Confinement>) -> io::Result<Runn
 }
 
 fn start_once(spec: &Spec, confinement: Option<&Arc<Confinement>>) -> io::Result<Running> {
-    match confinement {
-        Some(confinement) => match birth::start(spec, confinement)? {
-            Birth::Done(newborn) => Ok(Running::Born(newborn)),
-            Birth::Impossible => fork(spec, Some(confinement)),
-        },
-        None => fork(spec, None),
+    if let Some(confinement) = confinement
+        && let Some(newborn) = birth::start(spec, confinement)?
+    {
+        return Ok(Running::Born(newborn));
     }
+    fork(spec, confinement)
 }
 
 #[expect(clippy::disallowed_methods, reason = "this is the one spawning module")]

@@ -366,8 +366,7 @@ impl Wait<'_> {
         let (blobs, uploads) = (self.reach.blobs.clone(), self.uploads.clone());
         let (inputs, kin, sent) = (self.job.inputs.clone(), self.job.kin, self.sent.clone());
         async move {
-            let (name, source) = (inputs.tree_name(), inputs.tree_source());
-            uploads.ensure(&blobs, vec![(&name, &source)], &sent).await?;
+            uploads.ensure_packed(&blobs, BlobClass::Input, &inputs.tree_blob()?, &sent).await?;
             uploads.bases.remember(&inputs, &kin);
             Ok(())
         }

@@ -175,23 +175,31 @@ impl Uploads {
         source: &Source,
         sent: &Sent,
     ) -> Result<(), LocalReason> {
-        let put = || async {
+        let upload = || async {
             let bytes = read(name.1, source).await?;
             if bytes.len() as u64 > BLOB_BYTES_MAX {
                 let words =
                     format!("blob has {} bytes, wanted at most {BLOB_BYTES_MAX}", bytes.len());
                 return Err(LocalReason::Store(words));
             }
-            let blob = Compressed::of(bytes).await;
-            if blob.digest != name.1 {
-                return Err(changed(source));
-            }
-            let stored = blobs.put_compressed(name.0, &blob).await;
-            stored.map_err(|error| LocalReason::Store(error.to_string()))?;
-            sent.blob(blob.size, blob.zstd.len());
-            Ok(Instant::now())
+            put(blobs, name.0, &pack(name.1, bytes, source).await?, sent).await
         };
-        self.flight(name).get_or_try_init(put).await.map(drop)
+        self.flight(name).get_or_try_init(upload).await.map(drop)
+    }
+
+    /// Uploads `blob`, unless the store is known to hold it.
+    ///
+    /// # Errors
+    /// [`LocalReason::Store`].
+    pub async fn ensure_packed(
+        &self,
+        blobs: &Blobs,
+        class: BlobClass,
+        blob: &Compressed,
+        sent: &Sent,
+    ) -> Result<(), LocalReason> {
+        let flight = self.flight((class, blob.digest));
+        flight.get_or_try_init(|| put(blobs, class, blob, sent)).await.map(drop)
     }
 
     /// The upload of `name`, under way, done, or to be begun.
@@ -231,8 +239,26 @@ async fn small(name: Name, source: &Source) -> Result<Option<Bytes>, LocalReason
     if bytes.len() > INSIDE_BYTES_MAX {
         return Ok(None);
     }
-    let blob = Compressed::new(&bytes);
-    if blob.digest == name.1 { Ok(Some(blob.zstd)) } else { Err(changed(source)) }
+    Ok(Some(pack(name.1, bytes, source).await?.zstd))
+}
+
+/// The blob of the `bytes` of `source`, which are to be those that were hashed.
+async fn pack(digest: Digest, bytes: Bytes, source: &Source) -> Result<Compressed, LocalReason> {
+    let blob = Compressed::of(bytes).await;
+    if blob.digest == digest { Ok(blob) } else { Err(changed(source)) }
+}
+
+/// Stores `blob`; gives when that was.
+async fn put(
+    blobs: &Blobs,
+    class: BlobClass,
+    blob: &Compressed,
+    sent: &Sent,
+) -> Result<Instant, LocalReason> {
+    let stored = blobs.put_compressed(class, blob).await;
+    stored.map_err(|error| LocalReason::Store(error.to_string()))?;
+    sent.blob(blob.size, blob.zstd.len());
+    Ok(Instant::now())
 }
 
 /// Whether the store still holds what it was given at that moment.

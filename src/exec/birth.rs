@@ -11,20 +11,17 @@ use std::os::fd::{AsFd as _, AsRawFd as _, FromRawFd as _, OwnedFd, RawFd};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::ptr;
 
-use rustix::process::{
-    Pid, Signal, WaitId, WaitIdOptions, WaitIdStatus, geteuid, pidfd_send_signal, waitid,
-};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, geteuid, pidfd_send_signal, waitid};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::net::unix::pipe::Receiver;
 
-use super::confine::Memory;
-use super::{Confinement, Ended, Spec};
+use super::confine::{INTO_CGROUP, Memory};
+use super::{Confinement, Ended, Spec, ended};
 
 /// What the child needs before exec; its functions are small.
 const STACK_BYTES: usize = 64 << 10;
-/// `CLONE_INTO_CGROUP` and `CLONE_CLEAR_SIGHAND` of `linux/sched.h`.
-const INTO_CGROUP: u64 = 0x2_0000_0000;
+/// `CLONE_CLEAR_SIGHAND` of `linux/sched.h`.
 const CLEAR_SIGHAND: u64 = 0x1_0000_0000;
 /// What a child exits with when it cannot become the program; nobody sees it.
 const NO_EXEC: i32 = 127;
@@ -52,7 +49,7 @@ impl Newborn {
             match waitid(WaitId::PidFd(self.pidfd.get_ref().as_fd()), options)? {
                 Some(status) => {
                     self.is_reaped = true;
-                    return Ok(ended(&status));
+                    return Ok(ended(status.exit_status(), status.terminating_signal()));
                 }
                 None => ready.clear_ready(),
             }
@@ -76,31 +73,15 @@ impl Drop for Newborn {
     }
 }
 
-fn ended(status: &WaitIdStatus) -> Ended {
-    let low = |number: i32| number.to_le_bytes()[0];
-    match (status.exit_status(), status.terminating_signal()) {
-        (Some(code), _) => Ended::Code(low(code)),
-        (None, signal) => Ended::Signal(low(signal.unwrap_or_default())),
-    }
-}
-
-/// How a start went.
-pub(super) enum Birth {
-    /// The program runs.
-    Done(Newborn),
-    /// This machine starts programs in the old way only.
-    Impossible,
-}
-
-/// Starts `spec`, in a process group of its own.
+/// Starts `spec`, in a process group of its own; `None` where programs start in the old way only.
 ///
 /// # Errors
 /// Why the program cannot be started.
-pub(super) fn start(spec: &Spec, confinement: &Confinement) -> io::Result<Birth> {
+pub(super) fn start(spec: &Spec, confinement: &Confinement) -> io::Result<Option<Newborn>> {
     // A role keeps its memory private, and the files in `/proc` of whoever has it are then root's: an
     // ordinary user's child could not say there that it is to give up its memory first.
     if !geteuid().is_root() {
-        return Ok(Birth::Impossible);
+        return Ok(None);
     }
     let words = Words::of(spec)?;
     let null = OwnedFd::from(std::fs::File::open("/dev/null")?);
@@ -115,7 +96,7 @@ pub(super) fn start(spec: &Spec, confinement: &Confinement) -> io::Result<Birth>
         confinement,
         error: 0,
     };
-    let Some((pid, pidfd)) = bear(&mut child) else { return Ok(Birth::Impossible) };
+    let Some((pid, pidfd)) = bear(&mut child) else { return Ok(None) };
     let newborn = Newborn {
         pid,
         stdout: Some(Receiver::from_owned_fd(stdout.into())?),
@@ -126,7 +107,7 @@ pub(super) fn start(spec: &Spec, confinement: &Confinement) -> io::Result<Birth>
     if child.error != 0 {
         return Err(io::Error::from_raw_os_error(child.error));
     }
-    Ok(Birth::Done(newborn))
+    Ok(Some(newborn))
 }
 
 #[expect(unsafe_code, reason = "a descriptor could be closed behind the reactor's back")]

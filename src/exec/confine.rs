@@ -15,7 +15,7 @@ use rustix::process::{
 /// A shell's word for a death by signal `n`: exit code 128 + `n`.
 const SIGNAL_BASE: i32 = 128;
 /// `CLONE_INTO_CGROUP` of `linux/sched.h`.
-const INTO_CGROUP: u64 = 0x2_0000_0000;
+pub(super) const INTO_CGROUP: u64 = 0x2_0000_0000;
 
 /// Limits and what else is particular to a confined program.
 #[derive(Debug)]

@@ -53,6 +53,8 @@ pub struct Inputs {
     pub digest: Digest,
     /// The tree's canonical bytes, zstd-compressed.
     pub tree_zstd: Bytes,
+    /// Their size before, in bytes.
+    pub tree_size: u64,
     /// The source file that the command names, if the compiler lists it under that name.
     pub main: Option<Digest>,
     /// Whether it reads all of it.

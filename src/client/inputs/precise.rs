@@ -8,7 +8,7 @@ use crate::client::upload::{Name, Source, Sources};
 use crate::job::reads::PathList;
 use crate::job::tree::TREE_BYTES_MAX;
 use crate::job::wire::BlobClass;
-use crate::job::{Digest, Node, Tree, TreePath};
+use crate::job::{Digest, LocalReason, Node, Tree, TreePath};
 use crate::store::Compressed;
 use crate::store::walk::Seen;
 
@@ -41,9 +41,10 @@ impl Inputs {
             Node::Symlink { .. } | Node::Directory => None,
         };
         let sources: Sources = tree.iter().filter_map(file).collect();
-        let Compressed { digest, zstd: tree_zstd, .. } = Compressed::new(&tree.encode());
+        let Compressed { digest, size: tree_size, zstd: tree_zstd } =
+            Compressed::new(&tree.encode());
         let About { command, main, always, extent } = about;
-        Self { command, digest, tree_zstd, main, extent, sources, always, seen }
+        Self { command, digest, tree_zstd, tree_size, main, extent, sources, always, seen }
     }
 
     /// The tree.
@@ -56,9 +57,17 @@ impl Inputs {
         (BlobClass::Input, self.digest)
     }
 
-    /// Where the bytes of that blob are.
-    pub fn tree_source(&self) -> Source {
-        Source::Bytes(open(&self.tree_zstd).unwrap_or_default().into())
+    /// That blob.
+    ///
+    /// # Errors
+    /// [`LocalReason::Store`] when nobody would read so large a tree.
+    pub fn tree_blob(&self) -> Result<Compressed, LocalReason> {
+        let (digest, size, zstd) = (self.digest, self.tree_size, self.tree_zstd.clone());
+        if size > TREE_BYTES_MAX as u64 {
+            let words = format!("input tree has {size} bytes, wanted at most {TREE_BYTES_MAX}");
+            return Err(LocalReason::Store(words));
+        }
+        Ok(Compressed { digest, size, zstd })
     }
 
     /// The inputs without the files that a compile did not read; `None` when it is known that it reads
@@ -90,11 +99,7 @@ impl Inputs {
 
 /// The tree of which these are the canonical bytes, zstd-compressed.
 pub fn open_tree(zstd: &[u8]) -> Option<Tree> {
-    Tree::decode(&open(zstd)?).ok()
-}
-
-fn open(zstd: &[u8]) -> Option<Vec<u8>> {
     let size = zstd::zstd_safe::get_frame_content_size(zstd).ok()??;
     let size = usize::try_from(size).ok().filter(|size| *size <= TREE_BYTES_MAX)?;
-    zstd::bulk::decompress(zstd, size).ok()
+    Tree::decode(&zstd::bulk::decompress(zstd, size).ok()?).ok()
 }
