@@ -185,7 +185,7 @@ mod tests {
             tree.insert(TreePath::try_from(format!("/inc/h{number}.h")).unwrap(), node);
         }
         let (command, always) = (Digest::of(b"command"), PathList::default());
-        let about = About { command, main: None, always, extent: Extent::Larger };
+        let about = About { command, main: None, always, extent: Extent::Larger, rules: None };
         Inputs::of_tree(about, &tree, Vec::new())
     }
 

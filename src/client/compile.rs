@@ -104,7 +104,7 @@ struct Compile {
 }
 
 impl Compile {
-    /// The other steps; `None` when the inputs were scanned and a worker missed one.
+    /// The other steps; `None` when the inputs are not the compiler's word and a worker missed one.
     async fn attempt(
         &self,
         daemon: &Daemon,
@@ -138,7 +138,7 @@ impl Compile {
         there.map_err(|reason| daemon.note_trouble(reason))?;
         let job = request.job(action, plan, &inputs, &toolchain);
         let (answer, outputs) = run(daemon, &reach, job, &inputs, report).await?;
-        if inputs.extent == Extent::Larger && misses_file(daemon, &reach, &answer.outcome).await {
+        if inputs.extent != Extent::Exact && misses_file(daemon, &reach, &answer.outcome).await {
             return Ok(None);
         }
 

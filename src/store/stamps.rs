@@ -150,12 +150,14 @@ impl<T: Clone> FileIndex<T> {
         (memory.young.len() + memory.old.len(), memory.fresh)
     }
 
-    /// At most `most` of the files that are known; those used last come last.
+    /// At most `most` of the files that are known and settled; those used last come last.
     pub(super) fn take_down(&self, most: usize) -> Vec<Known<T>> {
         let mut memory = self.lock();
         memory.fresh = 0;
-        let skip = (memory.young.len() + memory.old.len()).saturating_sub(most);
-        memory.old.values().chain(memory.young.values()).skip(skip).cloned().collect()
+        let all = memory.old.values().chain(memory.young.values());
+        let settled: Vec<&Known<T>> = all.filter(|known| known.settled).collect();
+        let skip = settled.len().saturating_sub(most);
+        settled.into_iter().skip(skip).cloned().collect()
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Generations<T>> {
@@ -185,28 +187,35 @@ impl<T: Clone> FileIndex<T> {
         }
         for _ in 0..READ_TRIES {
             if let Some(known) = self.read(path)? {
-                if known.settled {
-                    self.remember(known.clone());
-                }
+                self.remember(known.clone());
                 return Ok(known);
             }
         }
         Err(io::Error::other("it changes each time it is read"))
     }
 
+    /// What was read last where a file had `stamp`. Unless it is settled, the file may have changed
+    /// since without another stamp.
+    pub fn read_last(&self, stamp: &Stamp) -> Option<Known<T>> {
+        self.load();
+        let memory = self.lock();
+        memory.young.get(stamp).or_else(|| memory.old.get(stamp)).cloned()
+    }
+
+    /// What the stamp proves.
     fn recall(&self, stamp: &Stamp) -> Option<Known<T>> {
         let mut memory = self.lock();
         if let Some(known) = memory.young.get(stamp) {
-            return Some(known.clone());
+            return known.settled.then(|| known.clone());
         }
         let known = memory.old.remove(stamp)?;
         memory.insert(known.clone(), self.0.generation_max);
-        Some(known)
+        known.settled.then_some(known)
     }
 
     fn remember(&self, known: Known<T>) {
         let mut memory = self.lock();
-        memory.fresh += 1;
+        memory.fresh += usize::from(known.settled);
         memory.insert(known, self.0.generation_max);
     }
 

@@ -281,7 +281,7 @@ pub enum Again {
 /// `same` says what is seen there now if that is as good.
 pub fn changed_again(
     seen: &mut [Seen],
-    mut same: impl FnMut(&Path, &Metadata) -> Option<Seen>,
+    mut same: impl FnMut(&Seen, &Metadata) -> Option<Seen>,
 ) -> Again {
     let now = now_ns();
     let mut again = Again::Same;
@@ -301,7 +301,7 @@ pub fn changed_again(
             continue;
         }
         let newer = found.filter(|_| seen.stamp.is_some());
-        match newer.and_then(|found| same(&seen.path, &found)) {
+        match newer.and_then(|found| same(seen, &found)) {
             Some(now) => *seen = now,
             None => return Again::Changed(seen.path.clone()),
         }

@@ -77,6 +77,10 @@ fn header(path: &str, random: &mut Random) -> String {
         6 => format!(
             "/* #include \"never.h\" */\n#if __has_include(<{other}>)\nstatic int has_{guard};\n#endif"
         ),
+        7 | 8 => {
+            let use_it = SWITCH[random.below(2)];
+            format!("{use_it}\n#if USE\n#include \"{other}\"\n#endif\n#undef USE")
+        }
         _ => String::new(),
     };
     let number = random.below(1_000);
@@ -87,6 +91,9 @@ fn header(path: &str, random: &mut Random) -> String {
          static int (*p_{guard})(void) __attribute__((used)) = v_{guard};\n#endif\n"
     )
 }
+
+/// Whether a header reads another one: all that is included, tested and defined looks the same.
+const SWITCH: [&str; 2] = ["#define USE 0", "#define USE 1"];
 
 /// What the project looked like at some time.
 type Branch = Vec<(String, String)>;
@@ -130,7 +137,7 @@ impl Headers {
     /// Changes something; mostly what matters.
     fn change(&mut self, project: &mut Project, random: &mut Random) -> String {
         let path = format!("{}/{}", random.pick(&FOLDERS), random.pick(&HEADERS));
-        match random.below(13) {
+        match random.below(14) {
             0..=3 => {
                 self.put(project, &path, header(&path, random));
                 format!("write {path}")
@@ -170,8 +177,23 @@ impl Headers {
                 self.go_to(project, &Self::first().there);
                 "go back to the first headers".to_owned()
             }
+            12 | 13 => self.switch(project, random),
             _ => "nothing".to_owned(),
         }
+    }
+
+    /// Makes a header read what it did not read, or the reverse.
+    fn switch(&mut self, project: &mut Project, random: &mut Random) -> String {
+        let has_one = |(_, text): &&(String, String)| SWITCH.iter().any(|way| text.contains(way));
+        let all: Vec<_> = self.there.iter().filter(has_one).cloned().collect();
+        if all.is_empty() {
+            return "nothing".to_owned();
+        }
+        let (path, text) = random.pick(&all).clone();
+        let [off, on] = SWITCH;
+        let (from, to) = if text.contains(on) { (on, off) } else { (off, on) };
+        self.put(project, &path, text.replace(from, to));
+        format!("switch {path}")
     }
 }
 

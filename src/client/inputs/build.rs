@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use super::lookout::{PRECOMPILED, lookout};
-use super::{About, Extent, Inputs, Listing, Reader, absolute};
+use super::{About, Extent, Inputs, Listing, Reader, Rules, absolute};
 use crate::client::memory::Lookout;
 use crate::compiler::search::Search;
 use crate::compiler::{FileFacts, IncludeTest};
@@ -60,7 +60,8 @@ pub(super) fn build(
     let always = PathList::new(always).ok_or_else(|| {
         LocalReason::UnreadableInput("too many files whose being there is tested".into())
     })?;
-    let about = About { command, main, always, extent };
+    let rules = (extent == Extent::Larger).then(|| Rules::of(reader, &listing.search));
+    let about = About { command, main, always, extent, rules };
     let inputs = Inputs::of_tree(about, &built.tree, built.seen);
     Ok((inputs, lookout))
 }

@@ -4,9 +4,11 @@
 //!
 //! In reading order: [`pass`] asks the compiler, [`build`] makes the tree of what is listed, and
 //! [`lookout`] says what would make the list wrong. [`precise`] leaves out what was not read;
-//! [`offers`] when somebody else found out what that is.
+//! [`offers`] when somebody else found out what that is; [`edited`] puts a file's new content in the
+//! place of its old one.
 
 mod build;
+mod edited;
 mod lookout;
 mod offers;
 mod pass;
@@ -39,6 +41,9 @@ use crate::toolchain::resolve::Resolved;
 pub enum Extent {
     /// It does: the compiler, or whoever ran it, said so.
     Exact,
+    /// It does, unless an edit made it read others: it is what was read before the edit. Should a
+    /// file be missing, the compiler knows better.
+    Likely,
     /// It reads some of them: includes were followed without the compiler, and should a file be
     /// missing, the compiler knows better.
     Larger,
@@ -59,6 +64,9 @@ pub struct Inputs {
     pub main: Option<Digest>,
     /// Whether it reads all of it.
     pub extent: Extent,
+    /// How its includes are followed, where an edit that changes none of them leaves the inputs what
+    /// they are; see [`edited`].
+    pub rules: Option<Rules>,
     /// Where each of its files can be read for upload.
     pub sources: Sources,
     /// Files that count as read although no compiler says so: the source, files whose being there
@@ -145,6 +153,7 @@ impl<'a> Finder<'a> {
     }
 }
 
+pub use edited::{Edit, Rules};
 pub use lookout::PRECOMPILED;
 pub use offers::choose;
 pub use precise::{About, open_tree};

@@ -33,7 +33,7 @@ use crate::job::{Node, Tree};
 pub fn choose(whole: &Inputs, offered: &ReadLists) -> Option<Inputs> {
     let tree = whole.tree()?;
     let fitting = offered.0.iter().find(|list| fits(&tree, &whole.always, list))?;
-    whole.precise(fitting)
+    whole.precise(fitting, None)
 }
 
 fn fits(tree: &Tree, always: &PathList, offered: &PathList) -> bool {
@@ -77,7 +77,8 @@ mod tests {
             tree.insert(TreePath::try_from(name).unwrap(), node);
         }
         let (command, main) = (Digest::of(b"command"), None);
-        let about = About { command, main, always: list(always), extent: Extent::Larger };
+        let (extent, always) = (Extent::Larger, list(always));
+        let about = About { command, main, always, extent, rules: None };
         Inputs::of_tree(about, &tree, Vec::new())
     }
 
@@ -91,7 +92,7 @@ mod tests {
     /// Whether ours is found under what theirs read: `/p/a.c`, `/i/x.h`.
     fn is_same(ours: &[&str], always: &[&str]) -> bool {
         let read = list(&["/p/a.c", "/i/x.h"]);
-        let theirs = inputs(&THEIRS, &["/p/a.c"]).precise(&read).unwrap();
+        let theirs = inputs(&THEIRS, &["/p/a.c"]).precise(&read, None).unwrap();
         let offered = ReadLists(vec![list(&["/p/gone.c"]), read]);
         let chosen = choose(&inputs(ours, always), &offered);
         chosen.is_some_and(|chosen| chosen.digest == theirs.digest)

@@ -3,13 +3,15 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Extent, Inputs};
+use super::{Extent, Inputs, Rules};
 use crate::client::upload::{Name, Source, Sources};
+use crate::compiler::FileFacts;
 use crate::job::reads::PathList;
 use crate::job::tree::TREE_BYTES_MAX;
 use crate::job::wire::BlobClass;
 use crate::job::{Digest, LocalReason, Node, Tree, TreePath};
 use crate::store::Compressed;
+use crate::store::stamps::FileIndex;
 use crate::store::walk::Seen;
 
 /// What a tree does not tell of inputs.
@@ -23,13 +25,15 @@ pub struct About {
     pub always: PathList,
     /// [`Inputs::extent`].
     pub extent: Extent,
+    /// [`Inputs::rules`].
+    pub rules: Option<Rules>,
 }
 
 impl Inputs {
     /// What their tree does not tell.
     pub fn about(&self) -> About {
         let Self { command, main, extent, .. } = *self;
-        About { command, main, always: self.always.clone(), extent }
+        About { command, main, always: self.always.clone(), extent, rules: self.rules.clone() }
     }
 
     /// The inputs that `tree` names; every file lies where the tree has it.
@@ -43,8 +47,8 @@ impl Inputs {
         let sources: Sources = tree.iter().filter_map(file).collect();
         let Compressed { digest, size: tree_size, zstd: tree_zstd } =
             Compressed::new(&tree.encode());
-        let About { command, main, always, extent } = about;
-        Self { command, digest, tree_zstd, tree_size, main, extent, sources, always, seen }
+        let About { command, main, always, extent, rules } = about;
+        Self { command, digest, tree_zstd, tree_size, main, extent, rules, sources, always, seen }
     }
 
     /// The tree.
@@ -71,8 +75,9 @@ impl Inputs {
     }
 
     /// The inputs without the files that a compile did not read; `None` when it is known that it reads
-    /// all of them, or when it is said to have read more than there are.
-    pub fn precise(&self, reads: &PathList) -> Option<Self> {
+    /// all of them, or when it is said to have read more than there are. What files say is asked of
+    /// `index`, to know what an edit means; without it every edit means a new search.
+    pub fn precise(&self, reads: &PathList, index: Option<&FileIndex<FileFacts>>) -> Option<Self> {
         if self.extent == Extent::Exact {
             return None;
         }
@@ -91,8 +96,9 @@ impl Inputs {
             let path = seen.path.to_str().and_then(|path| TreePath::try_from(path).ok());
             path.is_none_or(|path| kept.contains(&path) || !is_file(&path))
         };
-        let seen = self.seen.iter().filter(stays).cloned().collect();
-        let about = About { extent: Extent::Exact, ..self.about() };
+        let seen: Vec<Seen> = self.seen.iter().filter(stays).cloned().collect();
+        let rules = index.and_then(|index| self.rules_for(&tree, &precise, &seen, index));
+        let about = About { extent: Extent::Exact, rules, ..self.about() };
         Some(Self::of_tree(about, &precise, seen))
     }
 }

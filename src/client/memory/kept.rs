@@ -19,7 +19,7 @@ use crate::store::sealed;
 use crate::store::walk::Seen;
 
 /// The version of the files' form.
-const KIND: &str = "inputs 1";
+const KIND: &str = "inputs 2";
 /// Largest file of one command, in bytes, uncompressed.
 const FILE_BYTES_MAX: usize = 16 << 20;
 /// Most bytes of all files together; then the oldest ones make room.

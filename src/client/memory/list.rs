@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::super::folders::{Folders, Moment};
-use super::super::inputs::Inputs;
+use super::super::inputs::{Edit, Inputs};
 use crate::compiler::FileFacts;
 use crate::job::{Digest, Node, Tree, TreePath};
-use crate::store::stamps::{FileIndex, Stamp, now_ns};
+use crate::store::stamps::{FileIndex, Known, Stamp, now_ns};
 use crate::store::walk::{self, Again, Seen};
 
 /// Inputs that are right as long as every file has its content and no name that matters appears.
@@ -23,23 +23,57 @@ pub(super) struct List {
     pub(super) names: BTreeSet<OsString>,
 }
 
+/// What may have become of files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Change {
+    /// They were written again as they were.
+    Touched,
+    /// They have another content, that says the same of what it includes.
+    Edited,
+}
+
 impl List {
     /// How much of the memory it takes.
     pub(super) fn facts(&self) -> usize {
         self.seen.len() + self.folders.len() + self.names.len()
     }
 
-    /// Whether a compile would read the same now. A file with another stamp is looked into: a
-    /// branch that is checked out and left again writes files that are what they were.
-    pub(super) fn holds(&mut self, folders: &Folders, index: &FileIndex<FileFacts>) -> bool {
-        let mut contents = Contents { inputs: &self.inputs, index, known: None };
-        match walk::changed_again(&mut self.seen, |path, found| contents.same(path, found)) {
+    /// Whether a compile would read the same now, after no more than `change`. A file with another
+    /// stamp is looked into: a branch that is checked out and left again writes files that are what
+    /// they were.
+    pub(super) fn holds(
+        &mut self,
+        folders: &Folders,
+        index: &FileIndex<FileFacts>,
+        change: Change,
+    ) -> bool {
+        if change == Change::Touched {
+            return self.is_renewed(folders, index, change);
+        }
+        if self.inputs.rules.is_none() {
+            return false;
+        }
+        // All edits are believed, or none.
+        let before = (self.inputs.clone(), self.seen.clone());
+        let holds = self.is_renewed(folders, index, change);
+        if !holds {
+            (self.inputs, self.seen) = before;
+        }
+        holds
+    }
+
+    fn is_renewed(
+        &mut self,
+        folders: &Folders,
+        index: &FileIndex<FileFacts>,
+        change: Change,
+    ) -> bool {
+        let mut contents =
+            Contents { inputs: &self.inputs, index, change, known: None, edits: Vec::new() };
+        match walk::changed_again(&mut self.seen, |seen, found| contents.now(seen, found)) {
             Again::Changed(_) => return false,
             Again::Same => {}
-            Again::Renewed => {
-                let inputs = Inputs { seen: self.seen.clone(), ..(*self.inputs).clone() };
-                self.inputs = Arc::new(inputs);
-            }
+            Again::Renewed => self.inputs = Arc::new(contents.renewed(&self.seen)),
         }
         let Self { folders: watched, names, .. } = self;
         watched.iter_mut().all(|(folder, moment)| folder_holds(folders, folder, moment, names))
@@ -70,29 +104,45 @@ fn folder_holds(
 struct Contents<'a> {
     inputs: &'a Inputs,
     index: &'a FileIndex<FileFacts>,
+    change: Change,
     known: Option<Option<(Tree, HashMap<Digest, usize>)>>,
+    edits: Vec<Edit>,
 }
 
 impl Contents<'_> {
-    /// What is seen now, if it has the same content.
-    fn same(&mut self, path: &Path, found: &Metadata) -> Option<Seen> {
-        let (tree, counts) = self.known.get_or_insert_with(|| counted(self.inputs)).as_ref()?;
-        let text = path.to_str()?;
-        let node = tree.get(&TreePath::try_from(text).ok()?)?;
+    /// What is seen now, if it is as good as what was `seen`.
+    fn now(&mut self, seen: &Seen, found: &Metadata) -> Option<Seen> {
+        let path = &seen.path;
+        let (tree, counts) = self.known.get_or_insert_with(|| counted(self.inputs)).as_mut()?;
+        let name = TreePath::try_from(path.to_str()?).ok()?;
+        let node = tree.get(&name)?;
         // The paths of a tree pass through no link: what has become one leads elsewhere.
         let folder = path.parent()?;
         if std::fs::canonicalize(folder).ok()? != folder {
             return None;
         }
-        let seen = |stamp, recheck| Some(Seen { path: path.into(), stamp: Some(stamp), recheck });
+        let again = |stamp, recheck| Seen { path: path.clone(), stamp: Some(stamp), recheck };
         match node {
             // Whether two files of one content are one file decides what a compiler reads once.
             Node::File { digest, .. } if counts.get(digest).is_some_and(|count| *count > 1) => None,
             Node::File { digest, executable, .. } if found.is_file() => {
                 let known = self.index.digest_at(path, found).ok()?;
-                let same = known.digest == *digest && known.executable == *executable;
-                let recheck = (!known.settled).then_some(*digest);
-                same.then(|| seen(known.stamp, recheck)).flatten()
+                if known.executable != *executable {
+                    return None;
+                }
+                if known.digest != *digest {
+                    let is_twin = counts.contains_key(&known.digest);
+                    let may_be = self.change == Change::Edited && !is_twin;
+                    if !may_be || !says_same(self.index, seen, digest, &known) {
+                        return None;
+                    }
+                    let before = *digest;
+                    let Known { digest, size, executable, .. } = known;
+                    counts.insert(digest, 1);
+                    let now = Node::File { digest, size, executable };
+                    self.edits.push(Edit { path: name, before, now });
+                }
+                Some(again(known.stamp, (!known.settled).then_some(known.digest)))
             }
             Node::Symlink { target } if found.is_symlink() => {
                 let same =
@@ -100,11 +150,31 @@ impl Contents<'_> {
                 let stamp = Stamp::of(found);
                 let is_young = !stamp.is_settled(now_ns());
                 let recheck = is_young.then(|| Digest::of(target.as_bytes()));
-                same.then(|| seen(stamp, recheck)).flatten()
+                same.then(|| again(stamp, recheck))
             }
             Node::File { .. } | Node::Symlink { .. } | Node::Directory => None,
         }
     }
+
+    /// The inputs, of which `seen` is seen now.
+    fn renewed(self, seen: &[Seen]) -> Inputs {
+        match self.known.flatten().filter(|_| !self.edits.is_empty()) {
+            Some((tree, _)) => self.inputs.edited(tree, self.edits, seen.to_vec()),
+            None => Inputs { seen: seen.to_vec(), ..self.inputs.clone() },
+        }
+    }
+}
+
+/// Whether the file that was `seen` with the content `before` says the same of other files now.
+fn says_same(
+    index: &FileIndex<FileFacts>,
+    seen: &Seen,
+    before: &Digest,
+    now: &Known<FileFacts>,
+) -> bool {
+    let then = seen.stamp.and_then(|stamp| index.read_last(&stamp));
+    let then = then.filter(|known| known.digest == *before).and_then(|known| known.facts);
+    then.is_some() && then == now.facts
 }
 
 /// The tree, and how often each content occurs in it.

@@ -21,7 +21,7 @@ use crate::job::Digest;
 use crate::job::reads::PathList;
 use crate::store::stamps::FileIndex;
 use kept::Shelf;
-use list::List;
+use list::{Change, List};
 pub(super) use lookout::Lookout;
 
 /// Most facts (files, folders, names) in memory; what was not used for longest is on disk alone.
@@ -64,7 +64,11 @@ impl Memory {
     pub fn recall(&self, key: &Digest) -> Option<Arc<Inputs>> {
         let lists = self.lists(key);
         let mut lists = lists.lock().unwrap_or_else(PoisonError::into_inner);
-        let at = lists.iter_mut().position(|list| list.holds(&self.folders, &self.index))?;
+        let mut first = |change| {
+            lists.iter_mut().position(|list| list.holds(&self.folders, &self.index, change))
+        };
+        // Another branch's list is right without an edit.
+        let at = first(Change::Touched).or_else(|| first(Change::Edited))?;
         lists[..=at].rotate_right(1);
         Some(lists[0].inputs.clone())
     }
@@ -84,7 +88,7 @@ impl Memory {
     /// folders are those of all files that might have been read.
     /// Gives the digest of what is left, if anything is left out.
     pub fn learn(&self, inputs: &Inputs, reads: &PathList) -> Option<Digest> {
-        let precise = inputs.precise(reads)?;
+        let precise = inputs.precise(reads, Some(&self.index))?;
         let digest = precise.digest;
         let lists = self.lists(&inputs.command);
         let list = {

@@ -1,15 +1,15 @@
 //! Lists on real files: what changes, and what a daemon that starts again still knows.
 
 use std::collections::{BTreeSet, HashSet};
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tempfile::TempDir;
 
-use super::super::inputs::{About, Extent, Inputs};
+use super::super::inputs::{About, Extent, Inputs, Rules};
 use super::{Lookout, Memory};
-use crate::compiler::scan_facts;
+use crate::compiler::{FileFacts, scan_facts};
 use crate::job::reads::PathList;
 use crate::job::{Digest, TreePath};
 use crate::store::stamps::{FileIndex, now_ns};
@@ -19,6 +19,7 @@ use crate::store::walk::TreeBuilder;
 struct Command {
     folder: TempDir,
     root: PathBuf,
+    index: FileIndex<FileFacts>,
     memory: Memory,
 }
 
@@ -28,7 +29,8 @@ impl Command {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path().canonicalize().unwrap();
-        let command = Self { memory: memory(&root), folder, root };
+        let index = FileIndex::new(100, scan_facts);
+        let command = Self { memory: memory(&root, &index), index, folder, root };
         for (name, text) in FILES {
             command.write(name, text);
         }
@@ -47,8 +49,7 @@ impl Command {
 
     /// Finds the inputs as they are and remembers them.
     fn remember(&self) -> Digest {
-        let index = FileIndex::new(100, scan_facts);
-        let mut builder = TreeBuilder::new(&index);
+        let mut builder = TreeBuilder::new(&self.index);
         let place = |name: &str| self.root.join("p").join(name);
         for name in ["a.c", "second/x.h"] {
             builder.add(place(name).to_str().unwrap()).unwrap();
@@ -57,8 +58,8 @@ impl Command {
         let built = builder.finish();
         let always =
             PathList::new([TreePath::try_from(place("a.c").to_str().unwrap()).unwrap()].into());
-        let about =
-            About { command: KEY, main: None, always: always.unwrap(), extent: Extent::Larger };
+        let (always, rules) = (always.unwrap(), Some(Rules::default()));
+        let about = About { command: KEY, main: None, always, extent: Extent::Larger, rules };
         let inputs = Arc::new(Inputs::of_tree(about, &built.tree, built.seen));
         let lookout = Lookout {
             began_ns: now_ns(),
@@ -81,7 +82,7 @@ impl Command {
     /// The same project for a daemon that has just started.
     fn restarted(mut self) -> Self {
         self.memory.keep();
-        self.memory = memory(&self.root);
+        self.memory = memory(&self.root, &self.index);
         self
     }
 
@@ -93,12 +94,22 @@ impl Command {
 
 const KEY: Digest = Digest::from_bytes([7; 32]);
 
-fn memory(root: &Path) -> Memory {
-    Memory::new(root.join("kept"), FileIndex::new(100, scan_facts))
+/// The memory of a daemon that starts with the index of an earlier one.
+fn memory(root: &Path, index: &FileIndex<FileFacts>) -> Memory {
+    Memory::new(root.join("kept"), index.clone())
 }
 
-/// Does `change` with a running and with a restarted daemon; tells whether the list held.
-fn holds_after(change: impl Fn(&Command)) -> bool {
+/// What became of a list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    Held,
+    /// It has other contents, and those are what is there.
+    Edited,
+    Gone,
+}
+
+/// Does `change` with a running and with a restarted daemon.
+fn fate_after(change: impl Fn(&Command)) -> Fate {
     let found = [false, true].map(|restart| {
         let mut command = Command::new();
         let digest = command.remember();
@@ -106,12 +117,25 @@ fn holds_after(change: impl Fn(&Command)) -> bool {
             command = command.restarted();
         }
         change(&command);
-        let recalled = command.recall();
-        assert!(recalled.is_none_or(|recalled| recalled == digest));
-        recalled.is_some()
+        match command.recall() {
+            None => Fate::Gone,
+            Some(recalled) if recalled == digest => Fate::Held,
+            Some(recalled) => {
+                assert_eq!(recalled, command.remember());
+                Fate::Edited
+            }
+        }
     });
     assert_eq!(found[0], found[1], "a restart makes a difference");
     found[0]
+}
+
+fn holds_after(change: impl Fn(&Command)) -> bool {
+    match fate_after(change) {
+        Fate::Held => true,
+        Fate::Gone => false,
+        Fate::Edited => panic!("edited"),
+    }
 }
 
 #[test]
@@ -129,12 +153,72 @@ fn what_does_not_matter_is_passed_over() {
 
 #[test]
 fn what_matters_is_noticed() {
-    assert!(!holds_after(|command| command.write("second/x.h", "2")));
-    assert!(!holds_after(|command| command.write("a.c", "y")));
     assert!(!holds_after(|command| command.remove("second/x.h")));
     assert!(!holds_after(|command| command.write("first/x.h", "1")), "it is found earlier");
     assert!(!holds_after(|command| command.write("x.h", "1")), "it is found beside the source");
     assert!(!holds_after(|command| command.write("absent.h", "")));
+}
+
+#[test]
+fn an_edit_that_includes_the_same_changes_the_content_alone() {
+    for text in ["2", "y;\nint z;", "/* #include */", "#if 1\n#endif\n#undef A\n"] {
+        assert_eq!(fate_after(|command| command.write("second/x.h", text)), Fate::Edited, "{text}");
+    }
+    assert_eq!(fate_after(|command| command.write("a.c", "y")), Fate::Edited);
+    let both = |command: &Command| {
+        command.write("a.c", "y");
+        command.write("second/x.h", "z");
+    };
+    assert_eq!(fate_after(both), Fate::Edited);
+}
+
+#[test]
+fn an_edit_that_may_include_something_else_is_noticed() {
+    for text in [
+        "#include <x.h>",
+        "// \n#include \"y.h\" // \n",
+        "#define A",
+        "#if __has_include(<y.h>)",
+        "__TIME__",
+        "#pragma once",
+        "#include A",
+        "asm(\".incbin \\\"x\\\"\");",
+    ] {
+        assert!(!holds_after(|command| command.write("second/x.h", text)), "{text}");
+        assert!(!holds_after(|command| command.write("a.c", text)), "{text}");
+    }
+    assert!(!holds_after(|command| command.write("a.c", "1")), "the header has that content");
+    let both = |command: &Command| {
+        command.write("a.c", "y");
+        command.write("second/x.h", "y");
+    };
+    assert!(!holds_after(both), "two files of one content");
+    let executable = |command: &Command| {
+        command.write("a.c", "y");
+        let mode = std::fs::Permissions::from_mode(0o755);
+        std::fs::set_permissions(command.root.join("p/a.c"), mode).unwrap();
+    };
+    assert!(!holds_after(executable));
+}
+
+#[test]
+fn edits_are_believed_together_or_not_at_all() {
+    let command = Command::new();
+    let first = command.remember();
+    command.write("a.c", "y");
+    command.write("second/x.h", "#define A");
+    assert_eq!(command.recall(), None);
+    command.write("second/x.h", "1");
+    let edited = command.recall().unwrap();
+    assert_ne!(edited, first);
+    command.write("first/x.h", "");
+    command.write("a.c", "z");
+    assert_eq!(command.recall(), None, "another header is found");
+    std::fs::remove_file(command.root.join("p/first/x.h")).unwrap();
+    let other = command.recall().unwrap();
+    assert!(other != edited && other != first);
+    command.write("a.c", "x");
+    assert_eq!(command.recall(), Some(first));
 }
 
 #[test]
@@ -151,7 +235,8 @@ fn a_folder_that_became_a_link_leads_elsewhere() {
 fn branches_are_remembered_beside_each_other() {
     let mut command = Command::new();
     let mut digests = Vec::new();
-    for text in ["1", "2", "3"] {
+    let texts = ["#define A1", "#define A2", "#define A3"];
+    for text in texts {
         command.write("second/x.h", text);
         digests.push(command.remember());
     }
@@ -159,16 +244,16 @@ fn branches_are_remembered_beside_each_other() {
         if restart {
             command = command.restarted();
         }
-        for (text, digest) in ["1", "3", "2", "1"].into_iter().zip([0, 2, 1, 0]) {
+        for (text, digest) in texts.into_iter().zip(digests.clone()).rev() {
             command.write("second/x.h", text);
-            assert_eq!(command.recall(), Some(digests[digest]), "{text}");
+            assert_eq!(command.recall(), Some(digest), "{text}");
         }
     }
     for number in 4..=10 {
-        command.write("second/x.h", &number.to_string());
+        command.write("second/x.h", &format!("#define A{number}"));
         command.remember();
     }
-    command.write("second/x.h", "1");
+    command.write("second/x.h", texts[0]);
     assert_eq!(command.recall(), None, "the oldest list makes room");
 }
 
