@@ -52,6 +52,17 @@ async fn no_compiler_is_started_where_the_flags_are_known() {
 }
 
 #[tokio::test]
+async fn of_compiles_at_once_one_asks_the_compiler() {
+    let farm = Farm::builder().start().await;
+    let project = Project::many(8);
+    project.begin_build(&farm, 8).await.same().await;
+    let stats = farm.stats().await;
+    assert_eq!((stats.inputs("exact"), stats.inputs("scanned")), (1, 7));
+    assert_eq!((stats.asked_for("new-flags"), stats.remote()), (1, 8));
+    farm.finish().await;
+}
+
+#[tokio::test]
 async fn what_only_dead_code_includes_keeps_nothing_at_home() {
     let farm = Farm::builder().start().await;
     let mut project = project();

@@ -1,5 +1,7 @@
 //! The compiler as the judge of the scan: whatever it lists, the scan lists too.
 
+mod learned;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};

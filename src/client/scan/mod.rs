@@ -6,16 +6,20 @@
 //! compiler is asked.
 //!
 //! Reading order: [`crate::compiler::includes`] (what one file says), `searches` (in which folders),
-//! `presence` (which names stand there), `follow` (from file to file).
+//! `presence` (which names stand there), `follow` (from file to file); `turns` (who asks the compiler
+//! about new flags).
 
 mod follow;
 mod presence;
 mod searches;
+mod turns;
 
 use memchr::memmem;
 
 use self::presence::Presence;
 use self::searches::{Learned, Searches};
+pub use self::turns::Turn;
+use self::turns::Turns;
 use super::inputs::{Listing, Reader};
 use crate::compiler::{FileFacts, Language};
 use crate::job::{Family, LocalReason};
@@ -77,9 +81,16 @@ impl Doubt {
 pub struct Scanner {
     searches: Searches,
     presence: Presence,
+    turns: Turns,
 }
 
 impl Scanner {
+    /// The turn to ask the compiler about `reader`'s flags, [`Doubt::NewFlags`]; `None` when it was
+    /// somebody else's, and has ended.
+    pub async fn turn(&self, reader: &Reader) -> Option<Turn> {
+        self.turns.take(searches::key(reader)?).await
+    }
+
     /// Lists what `reader`'s command may read.
     ///
     /// # Errors
