@@ -1,11 +1,10 @@
-//! What is learned of flags, by one compile for all that wait.
+//! What is learned of flags: by one compile for all that wait, and for the next daemon.
 
 use std::path::PathBuf;
 use std::pin::{Pin, pin};
 
 use futures_util::future::{join, join_all, join3};
 use futures_util::poll;
-use tempfile::TempDir;
 
 use super::*;
 
@@ -65,6 +64,17 @@ impl Desk {
             tokio::task::yield_now().await;
         }
     }
+
+    /// The same for a daemon that has just started.
+    fn restarted(mut self) -> Self {
+        self.scanner.keep().unwrap();
+        self.scanner = Arc::new(Scanner::new(self.file()));
+        self
+    }
+
+    fn file(&self) -> PathBuf {
+        self.folder.path().join("searches")
+    }
 }
 
 #[tokio::test]
@@ -113,4 +123,96 @@ async fn whoever_asks_may_leave_or_fail() {
     assert!(matches!(failed, Err(LocalReason::DependencyPass)), "{failed:?}");
     assert_eq!(found.iter().flatten().count(), others.len());
     assert_eq!(ways(&desk.find_all(others).await), (0, others.len()));
+}
+
+#[tokio::test]
+async fn a_daemon_that_starts_again_knows_the_flags() {
+    let sources = Sources::new();
+    for program in ["gcc", "clang"] {
+        let readers = sources.readers(program, "-Iinc");
+        let mut desk = Desk::new();
+        desk.find(&readers[0], Way::Any).await.unwrap();
+        desk = desk.restarted();
+        assert_eq!(desk.judge(&readers[1]).await, None);
+        assert_eq!(ways(&desk.find_all(&readers).await), (0, 8));
+        // Nothing was learned: the file stays as it is, and whole.
+        std::fs::remove_file(desk.file()).unwrap();
+        desk = desk.restarted();
+        assert_eq!(ways(&desk.find_all(&readers[..1]).await), (1, 0));
+    }
+}
+
+#[tokio::test]
+async fn damaged_answers_are_forgotten() {
+    let sources = Sources::new();
+    let readers = sources.readers("gcc", "-Iinc");
+    let mut desk = Desk::new();
+    desk.find(&readers[0], Way::Any).await.unwrap();
+    desk = desk.restarted();
+    let whole = std::fs::read(desk.file()).unwrap();
+    for at in [0, 20, whole.len() / 2, whole.len() - 1] {
+        let mut damaged = whole.clone();
+        damaged[at] ^= 1;
+        // It is read when flags are asked for.
+        desk = desk.restarted();
+        std::fs::write(desk.file(), damaged).unwrap();
+        assert_eq!(ways(&desk.find_all(&readers[..1]).await), (1, 0), "byte {at}");
+    }
+    desk = desk.restarted();
+    std::fs::write(desk.file(), whole).unwrap();
+    assert_eq!(ways(&desk.find_all(&readers[..1]).await), (0, 1));
+}
+
+/// Whether the compiler is asked again after `change`, by a running and by a restarted daemon.
+async fn is_asked_after(program: &str, flags: &str, change: impl Fn(&Sources)) -> bool {
+    let mut asked = Vec::new();
+    for restart in [false, true] {
+        let (sources, mut desk) = (Sources::new(), Desk::new());
+        let readers = sources.readers(program, flags);
+        assert_eq!(ways(&desk.find_all(&readers[..2]).await), (1, 1));
+        if restart {
+            desk = desk.restarted();
+        }
+        change(&sources);
+        let found = desk.find(&readers[2], Way::Any).await.unwrap();
+        asked.push(found.doubt == Some(Doubt::NewFlags));
+        assert_eq!(desk.judge(&readers[3]).await, None);
+    }
+    assert_eq!(asked[0], asked[1], "a restart makes a difference");
+    asked[0]
+}
+
+#[tokio::test]
+async fn folders_that_are_others_now_are_asked_for() {
+    let place = |sources: &Sources, name: &str| sources.root.join(name);
+    let replace = |sources: &Sources| {
+        std::fs::rename(place(sources, "inc"), place(sources, "old")).unwrap();
+        sources.make_inc();
+    };
+    let appear = |sources: &Sources| std::fs::create_dir(place(sources, "early")).unwrap();
+    for program in ["gcc", "clang"] {
+        assert!(is_asked_after(program, "-Iinc", replace).await);
+        assert!(is_asked_after(program, "-Iearly -Iinc", appear).await);
+        assert!(!is_asked_after(program, "-Iinc", appear).await);
+    }
+    // gcc passes over a file without a word.
+    let become_folder = |sources: &Sources| {
+        std::fs::remove_file(place(sources, "1.c")).unwrap();
+        std::fs::create_dir(place(sources, "1.c")).unwrap();
+    };
+    assert!(is_asked_after("gcc", "-I1.c -Iinc", become_folder).await);
+}
+
+#[tokio::test]
+async fn folders_that_gcc_adds_unasked_are_a_doubt() {
+    let sources = Sources::new();
+    let desk = Desk::new();
+    assert_eq!(
+        desk.judge(&sources.readers("gcc", "-Iinc -B/usr/bin")[0]).await,
+        Some(Doubt::Flags)
+    );
+    assert_eq!(desk.judge(&sources.readers("clang", "-Iinc -B/usr/bin")[0]).await, None);
+    let mut reader = sources.readers("gcc", "-Iinc").remove(0);
+    reader.travelling.insert("COMPILER_PATH".into(), "/usr/bin".into());
+    assert_eq!(desk.judge(&reader).await, Some(Doubt::Flags));
 }
