@@ -122,7 +122,7 @@ impl Daemon {
             resolver: Resolver::new(home.own_executable.clone()),
             view: View::own(),
             passes: Semaphore::new(cores + 1),
-            scanner: Arc::default(),
+            scanner: Arc::new(Scanner::new(home.cache_dir.join("searches"))),
             history: History::open(home.cache_dir.join("history")),
             slots: Slots::new(settings.local_slots.unwrap_or(cores)),
             active: AtomicUsize::new(0),

@@ -1,4 +1,5 @@
-//! Keeps what the daemon has learnt for its next start: digests of files, and inputs of commands.
+//! Keeps what the daemon has learnt for its next start: digests of files, inputs of commands,
+//! and where flags make compilers search.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,11 +31,12 @@ pub(super) async fn at_the_end(daemon: Arc<Daemon>) {
 async fn keep(daemon: Arc<Daemon>, occasion: Occasion) {
     let written = tokio::task::spawn_blocking(move || {
         daemon.memory.keep();
-        daemon.stamps.keep(occasion)
+        let searches = daemon.scanner.keep();
+        daemon.stamps.keep(occasion).and(searches)
     });
     match written.await {
         Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::debug!(%error, "digests of files are not kept"),
+        Ok(Err(error)) => tracing::debug!(%error, "what was learnt is not kept for the next start"),
         Err(error) => tracing::debug!(%error, "nothing is kept"),
     }
 }

@@ -1,8 +1,10 @@
 //! The directories that a compiler looks for headers in, from what `-v` writes to stderr.
 
+use serde::{Deserialize, Serialize};
+
 /// Where `#include` looks. Directories are as the compiler prints them: absolute or relative to
 /// its working directory.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Search {
     /// Only for `#include "…"`.
     pub quote: Vec<String>,

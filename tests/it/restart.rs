@@ -88,7 +88,8 @@ async fn what_is_damaged_is_forgotten() {
         farm.stop_daemon().await;
         let kept: Vec<_> = fs::read_dir(client.join("inputs")).unwrap().flatten().collect();
         assert_eq!(kept.len(), COMMANDS.len());
-        for path in kept.iter().map(fs::DirEntry::path).chain([client.join("stamps")]) {
+        let tables = ["stamps", "searches"].map(|name| client.join(name));
+        for path in kept.iter().map(fs::DirEntry::path).chain(tables) {
             let mut bytes = fs::read(&path).unwrap();
             let middle = bytes.len() / 2;
             bytes.splice(middle.., damage.iter().copied());

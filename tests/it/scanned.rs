@@ -1,6 +1,8 @@
 //! Includes that are followed without the compiler: nothing is started on the client, results are the
 //! local ones, and what was missed is made good without a word.
 
+use std::fs;
+
 use crate::harness::farm::Farm;
 use crate::harness::project::Project;
 
@@ -47,6 +49,39 @@ async fn no_compiler_is_started_where_the_flags_are_known() {
     let stats = farm.stats().await;
     assert_eq!((stats.inputs("exact"), stats.inputs("scanned")), (1, 2));
     assert!(farm.explain("b.c").await.contains("inputs (scanned)"));
+    assert!(stats.local().is_empty(), "{:?}", stats.local());
+    farm.finish().await;
+}
+
+#[tokio::test]
+async fn of_compiles_at_once_one_asks_the_compiler() {
+    let farm = Farm::builder().start().await;
+    let project = Project::many(8);
+    project.begin_build(&farm, 8).await.same().await;
+    let stats = farm.stats().await;
+    assert_eq!((stats.inputs("exact"), stats.inputs("scanned")), (1, 7));
+    assert_eq!((stats.asked_for("new-flags"), stats.remote()), (1, 8));
+    farm.finish().await;
+}
+
+#[tokio::test]
+async fn a_daemon_that_starts_again_knows_the_flags() {
+    let farm = Farm::builder().start().await;
+    let mut project = project();
+    assert_eq!(project.same(&farm, &[&command("a")]).await, 1);
+    farm.stop_daemon().await;
+    assert_eq!(project.same(&farm, &[&command("b")]).await, 1);
+    let stats = farm.stats().await;
+    assert_eq!((stats.inputs("exact"), stats.inputs("scanned")), (0, 1));
+    farm.stop_daemon().await;
+
+    // As long as it is open, no other folder has its number.
+    let _open = fs::File::open(project.path().join("inc")).unwrap();
+    project.remove("inc");
+    project.write("inc/which.h", b"#define WHAT 8\n");
+    assert_eq!(project.same(&farm, &[&command("c")]).await, 1);
+    let stats = farm.stats().await;
+    assert_eq!((stats.inputs("scanned"), stats.asked_for("new-flags")), (0, 1));
     assert!(stats.local().is_empty(), "{:?}", stats.local());
     farm.finish().await;
 }

@@ -26,7 +26,7 @@ use tokio::sync::Semaphore;
 
 use super::daemon::Daemon;
 use super::memory::{Lookout, Memory};
-use super::scan::{Doubt, Scanner};
+use super::scan::{Doubt, Scanner, Turn};
 use super::upload::Sources;
 use crate::compiler::search::Search;
 use crate::compiler::{FileFacts, Plan};
@@ -225,18 +225,38 @@ pub async fn discover(reader: Reader, finder: &Finder<'_>, way: Way) -> Result<F
     }
     check_source(&reader)?;
     let reader = Arc::new(reader);
-    let scanned = match (way, finder.scanner) {
-        (Way::Any, Some(scanner)) => scan(key, &reader, scanner, finder.index).await?,
-        (Way::Any, None) => Err(Doubt::Off),
-        (Way::Exact, _) => Err(Doubt::Missed),
+    let (scanned, turn) = match (way, finder.scanner) {
+        (Way::Any, Some(scanner)) => scan_in_turn(key, &reader, scanner, finder.index).await?,
+        (Way::Any, None) => (Err(Doubt::Off), None),
+        (Way::Exact, _) => (Err(Doubt::Missed), None),
     };
     let ((inputs, lookout), mode, doubt) = match scanned {
         Ok(found) => (found, Mode::Scanned, None),
-        Err(doubt) => (ask(key, &reader, finder).await?, Mode::Exact, Some(doubt)),
+        Err(doubt) => (ask(key, &reader, finder, turn).await?, Mode::Exact, Some(doubt)),
     };
     let inputs = Arc::new(inputs);
     finder.memory.remember(&inputs, &lookout);
     Ok(Found { inputs, mode, doubt })
+}
+
+/// What following the includes gives.
+type Scanned = Result<(Inputs, Lookout), Doubt>;
+
+/// Follows the includes. Where the flags are new, somebody else may be asking the compiler about
+/// them: that is waited for once. Else gives the turn to ask.
+async fn scan_in_turn(
+    command: Digest,
+    reader: &Arc<Reader>,
+    scanner: &Arc<Scanner>,
+    index: &FileIndex<FileFacts>,
+) -> Result<(Scanned, Option<Turn>), LocalReason> {
+    let scanned = scan(command, reader, scanner, index).await?;
+    if !matches!(scanned, Err(Doubt::NewFlags)) {
+        return Ok((scanned, None));
+    }
+    let turn = scanner.turn(reader).await;
+    // Even with the turn: an answer may have been learned just before.
+    Ok((scan(command, reader, scanner, index).await?, turn))
 }
 
 /// Follows the includes. What must not leave may be read by nobody: then the compiler is asked.
@@ -245,7 +265,7 @@ async fn scan(
     reader: &Arc<Reader>,
     scanner: &Arc<Scanner>,
     index: &FileIndex<FileFacts>,
-) -> Result<Result<(Inputs, Lookout), Doubt>, LocalReason> {
+) -> Result<Scanned, LocalReason> {
     let (reader, scanner, index) = (reader.clone(), scanner.clone(), index.clone());
     let scanned = tokio::task::spawn_blocking(move || {
         let listing = scanner.scan(&reader, &index)?;
@@ -254,11 +274,12 @@ async fn scan(
     scanned.await.map_err(|_| LocalReason::Stopping)
 }
 
-/// Asks the compiler, and learns from it for the next scans.
+/// Asks the compiler, and learns from it for the next scans; then the turn ends.
 async fn ask(
     command: Digest,
     reader: &Arc<Reader>,
     finder: &Finder<'_>,
+    turn: Option<Turn>,
 ) -> Result<(Inputs, Lookout), LocalReason> {
     let listing = match &reader.plan.dependency {
         Some(arguments) => pass::ask(reader, arguments, finder.passes).await?,
@@ -280,6 +301,7 @@ async fn ask(
             };
             scanner.learn(&reader, &listing, &index, is_complete);
         }
+        drop(turn);
         Ok(exact)
     });
     built.await.map_err(|_| LocalReason::Stopping)?

@@ -1,10 +1,13 @@
 //! The compiler as the judge of the scan: whatever it lists, the scan lists too.
 
+mod learned;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use tempfile::TempDir;
 use tokio::sync::Semaphore;
 
 use super::{Finder, Found, Mode, Reader, Way, discover};
@@ -17,6 +20,7 @@ use crate::toolchain::resolve::Resolved;
 
 /// What a daemon keeps between compiles.
 struct Desk {
+    folder: TempDir,
     index: FileIndex<FileFacts>,
     passes: Semaphore,
     scanner: Arc<Scanner>,
@@ -24,16 +28,15 @@ struct Desk {
 
 impl Desk {
     fn new() -> Self {
-        Self {
-            index: FileIndex::new(10_000, scan_facts),
-            passes: Semaphore::new(2),
-            scanner: Arc::default(),
-        }
+        let folder = tempfile::tempdir().unwrap();
+        let scanner = Arc::new(Scanner::new(folder.path().join("searches")));
+        let (index, passes) = (FileIndex::new(10_000, scan_facts), Semaphore::new(2));
+        Self { folder, index, passes, scanner }
     }
 
     /// Finds the inputs as if the command had never been seen.
     async fn find(&self, reader: &Reader, way: Way) -> Result<Found, LocalReason> {
-        let Self { index, passes, scanner } = self;
+        let Self { index, passes, scanner, .. } = self;
         let folder = tempfile::tempdir().unwrap();
         let memory = Memory::new(folder.path().join("inputs"), index.clone());
         let finder = Finder { memory: &memory, index, passes, scanner: Some(scanner) };

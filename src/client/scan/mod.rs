@@ -6,16 +6,24 @@
 //! compiler is asked.
 //!
 //! Reading order: [`crate::compiler::includes`] (what one file says), `searches` (in which folders),
-//! `presence` (which names stand there), `follow` (from file to file).
+//! `presence` (which names stand there), `follow` (from file to file); `turns` (who asks the compiler
+//! about new flags), `kept` (what is left for the next daemon).
 
 mod follow;
+mod kept;
 mod presence;
 mod searches;
+mod turns;
+
+use std::io;
+use std::path::PathBuf;
 
 use memchr::memmem;
 
 use self::presence::Presence;
 use self::searches::{Learned, Searches};
+pub use self::turns::Turn;
+use self::turns::Turns;
 use super::inputs::{Listing, Reader};
 use crate::compiler::{FileFacts, Language};
 use crate::job::{Family, LocalReason};
@@ -25,6 +33,10 @@ use crate::store::stamps::{FileIndex, now_ns};
 const FLAGS: [&str; 5] = ["-finput-charset", "-fms-", "-Wp,", "-Xpreprocessor", "-Xclang"];
 /// The same for clang alone: its driver looks below them before it names the folders.
 const CLANG_FLAGS: [&str; 4] = ["--sysroot", "-isysroot", "--gcc-toolchain", "-F"];
+/// The same for gcc alone, whose driver names folders below them where some are there...
+const GCC_FLAGS: [&str; 2] = ["-B", "--prefix"];
+/// ...and below those in this variable.
+const GCC_VARIABLE: &str = "COMPILER_PATH";
 
 /// Why the compiler has to be asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,13 +85,34 @@ impl Doubt {
 }
 
 /// What all scans share.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Scanner {
     searches: Searches,
     presence: Presence,
+    turns: Turns,
 }
 
 impl Scanner {
+    /// With what is kept in the file `searches`, which is read when the first flags are asked for.
+    pub fn new(searches: PathBuf) -> Self {
+        let (presence, turns) = (Presence::default(), Turns::default());
+        Self { searches: Searches::new(searches), presence, turns }
+    }
+
+    /// Writes what was learned, if that is not written yet. Blocks for some ms.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn keep(&self) -> io::Result<()> {
+        self.searches.keep()
+    }
+
+    /// The turn to ask the compiler about `reader`'s flags, [`Doubt::NewFlags`]; `None` when it was
+    /// somebody else's, and has ended.
+    pub async fn turn(&self, reader: &Reader) -> Option<Turn> {
+        self.turns.take(searches::key(reader)?).await
+    }
+
     /// Lists what `reader`'s command may read.
     ///
     /// # Errors
@@ -107,9 +140,7 @@ impl Scanner {
         if self.searches.recall(&key).is_some() {
             return;
         }
-        let Some(mut learned) = Learned::new(reader, &exact.search, exact.takes_epoch) else {
-            return;
-        };
+        let Some(mut learned) = Learned::new(reader, exact) else { return };
         // A doubt says nothing about the next source.
         learned.complete = match self.list(reader, &learned, index) {
             Ok(listing) => is_complete(&listing),
@@ -148,12 +179,17 @@ pub fn misses_file(stderr: &[u8]) -> bool {
 fn check(reader: &Reader) -> Result<(), Doubt> {
     let is_known = |argument: &String| {
         let starts = |flags: &[&str]| flags.iter().any(|flag| argument.starts_with(flag));
-        let is_clangs = reader.compiler.family == Family::Clang && starts(&CLANG_FLAGS);
-        !(starts(&FLAGS) || is_clangs)
+        let of_family = match reader.compiler.family {
+            Family::Gcc => starts(&GCC_FLAGS),
+            Family::Clang => starts(&CLANG_FLAGS),
+        };
+        !(starts(&FLAGS) || of_family)
     };
+    let is_gccs =
+        reader.compiler.family == Family::Gcc && reader.travelling.contains_key(GCC_VARIABLE);
     let is_plain =
         matches!(reader.plan.language, Language::C | Language::Cxx | Language::AssemblerWithCpp);
-    if is_plain && reader.plan.preprocessing.search.iter().all(is_known) {
+    if is_plain && !is_gccs && reader.plan.preprocessing.search.iter().all(is_known) {
         Ok(())
     } else {
         Err(Doubt::Flags)
