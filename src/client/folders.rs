@@ -93,6 +93,24 @@ struct Folder {
     names: HashMap<OsString, u64>,
 }
 
+/// The names that stood in one folder at one moment.
+enum Standing<'t> {
+    Asked(&'t [OsString]),
+    Listed(Option<&'t HashMap<OsString, u64>>, u64),
+}
+
+impl Standing<'_> {
+    /// Whether `name` did; one that the table does not know any more did not.
+    fn has(&self, name: &OsString) -> bool {
+        match self {
+            Self::Asked(names) => names.contains(name),
+            Self::Listed(names, number) => {
+                names.and_then(|names| names.get(name)).is_some_and(|since| since <= number)
+            }
+        }
+    }
+}
+
 impl Folders {
     /// What `folder` is like now, as far as `names` matter.
     ///
@@ -137,7 +155,8 @@ impl Folders {
         names: &'n BTreeSet<OsString>,
     ) -> Vec<&'n OsString> {
         let table = self.lock();
-        names.iter().filter(|name| table.has(folder, now, name)).collect()
+        let now = table.standing(folder, now);
+        names.iter().filter(|name| now.has(name)).collect()
     }
 
     /// Whether one of `names` stands in `folder` as it is `now`, and did not at the moment `then`.
@@ -148,7 +167,8 @@ impl Folders {
         names: &BTreeSet<OsString>,
     ) -> bool {
         let table = self.lock();
-        names.iter().any(|name| table.has(folder, now, name) && !table.has(folder, then, name))
+        let [then, now] = [then, now].map(|moment| table.standing(folder, moment));
+        names.iter().any(|name| now.has(name) && !then.has(name))
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Table> {
@@ -157,14 +177,12 @@ impl Folders {
 }
 
 impl Table {
-    /// Whether `name` stood in `folder` at that moment; a name that the table does not know any
-    /// more did not.
-    fn has(&self, folder: &Path, moment: &Moment, name: &OsString) -> bool {
+    /// What stood in `folder` at that moment.
+    fn standing<'t>(&'t self, folder: &Path, moment: &'t Moment) -> Standing<'t> {
         match &moment.present {
-            Present::Asked(names) => names.contains(name),
+            Present::Asked(names) => Standing::Asked(names),
             Present::Listed(number) => {
-                let since = self.folders.get(folder).and_then(|known| known.names.get(name));
-                since.is_some_and(|since| since <= number)
+                Standing::Listed(self.folders.get(folder).map(|known| &known.names), *number)
             }
         }
     }

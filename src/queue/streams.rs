@@ -279,6 +279,9 @@ fn durable(name: &str) -> pull::Config {
         durable_name: Some(name.to_owned()),
         ack_policy: AckPolicy::Explicit,
         ack_wait: Duration::from_secs(30),
+        // A file written and renamed for each job is not worth what it would save after a restart of
+        // the server: jobs that were handed out are handed out again.
+        memory_storage: true,
         ..pull::Config::default()
     }
 }

@@ -56,6 +56,11 @@ impl Inputs {
         open_tree(&self.tree_zstd)
     }
 
+    /// The tree's canonical bytes.
+    pub fn tree_bytes(&self) -> Option<Vec<u8>> {
+        open_bytes(&self.tree_zstd)
+    }
+
     /// The tree as a blob.
     pub fn tree_name(&self) -> Name {
         (BlobClass::Input, self.digest)
@@ -105,7 +110,11 @@ impl Inputs {
 
 /// The tree of which these are the canonical bytes, zstd-compressed.
 pub fn open_tree(zstd: &[u8]) -> Option<Tree> {
+    Tree::decode(&open_bytes(zstd)?).ok()
+}
+
+fn open_bytes(zstd: &[u8]) -> Option<Vec<u8>> {
     let size = zstd::zstd_safe::get_frame_content_size(zstd).ok()??;
     let size = usize::try_from(size).ok().filter(|size| *size <= TREE_BYTES_MAX)?;
-    Tree::decode(&zstd::bulk::decompress(zstd, size).ok()?).ok()
+    zstd::bulk::decompress(zstd, size).ok()
 }

@@ -61,7 +61,7 @@ fn kept(list: &List, folders: &Folders) -> Option<Kept> {
         Some((folder.clone(), KeptMoment { moment: moment.clone(), present }))
     };
     Some(Kept {
-        tree: ByteBuf::from(list.inputs.tree()?.encode()),
+        tree: ByteBuf::from(list.inputs.tree_bytes()?),
         about: list.inputs.about(),
         seen: list.seen.clone(),
         folders: list.folders.iter().map(moment).collect::<Option<_>>()?,
