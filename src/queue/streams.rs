@@ -125,6 +125,9 @@ pub async fn declare_pool(connection: &Connection, pool: &Pool) -> Result<(), Qu
             max_waiting: 8_192,
             priority_policy,
             priority_groups,
+            // A file written and renamed for each job is not worth what it would save after a restart
+            // of the server: jobs that were handed out are handed out again.
+            memory_storage: true,
             ..durable(&subjects::lane_consumer(pool, lane, order))
         };
         declare_consumer(&context, subjects::JOBS, config).await?;
@@ -279,9 +282,6 @@ fn durable(name: &str) -> pull::Config {
         durable_name: Some(name.to_owned()),
         ack_policy: AckPolicy::Explicit,
         ack_wait: Duration::from_secs(30),
-        // A file written and renamed for each job is not worth what it would save after a restart of
-        // the server: jobs that were handed out are handed out again.
-        memory_storage: true,
         ..pull::Config::default()
     }
 }
