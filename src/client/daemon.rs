@@ -18,7 +18,7 @@ use tokio::sync::Semaphore;
 use super::cache::{Kept, Keys, Results};
 use super::compile;
 use super::history::History;
-use super::ipc::{self, Reply, Request};
+use super::ipc::{self, Reply, Request, Told};
 use super::keeper;
 use super::link::{Link, Reach};
 use super::login::Bearer;
@@ -364,23 +364,33 @@ async fn answer(daemon: &Daemon, mut stream: UnixStream, lifecycle: &Lifecycle) 
 async fn compile_for(daemon: &Daemon, request: ipc::CompileRequest, mut stream: UnixStream) {
     let _active = Active::of(daemon);
     let done = Box::pin(async {
-        let (reply, report) = compile::compile(daemon, request).await;
+        let (reply, report, filling) = compile::compile(daemon, request).await;
         let slot = match (&reply, &report.finding) {
-            (Reply::RunLocally, Finding::Local(_)) => Some(daemon.slots.acquire().await),
+            (Reply::RunLocally | Reply::RunAndTell, Finding::Local(_)) => {
+                Some(daemon.slots.acquire().await)
+            }
             _ => None,
         };
-        (reply, report, slot)
+        (reply, report, filling, slot)
     });
-    let Some((reply, mut report, slot)) = while_wrapper_waits(&mut stream, done).await else {
+    let Some((reply, mut report, filling, slot)) = while_wrapper_waits(&mut stream, done).await
+    else {
         return tracing::debug!("wrapper went away");
     };
     daemon.stats.count(&report);
-    let begun = Instant::now();
+    let (filling, begun) = (filling.map(|filling| filling.begin()), Instant::now());
     let sent = ipc::send(&mut stream, &reply).await;
     if slot.is_some() && sent.is_ok() {
+        let ms = || begun.elapsed().as_secs_f64() * 1_000.0;
+        if let Some(filling) = filling {
+            let told = ipc::receive::<Told>(&mut stream).await.ok();
+            report.local_ms = Some(ms());
+            let kept = filling.keep(daemon, told, &mut stream).await;
+            report.kept = Some(kept.map_err(|why| why.to_string()));
+        }
         // The compiler holds the other end: it is closed when the compiler has ended.
         let _ = stream.read(&mut [0; 1]).await;
-        report.local_ms = Some(begun.elapsed().as_secs_f64() * 1_000.0);
+        report.local_ms.get_or_insert_with(ms);
     }
     daemon.history.remember(&report);
 }
