@@ -380,19 +380,31 @@ async fn compile_for(daemon: &Daemon, request: ipc::CompileRequest, mut stream: 
     daemon.stats.count(&report);
     let (filling, begun) = (filling.map(|filling| filling.begin()), Instant::now());
     let sent = ipc::send(&mut stream, &reply).await;
-    if slot.is_some() && sent.is_ok() {
-        let ms = || begun.elapsed().as_secs_f64() * 1_000.0;
-        if let Some(filling) = filling {
+    let ms = || begun.elapsed().as_secs_f64() * 1_000.0;
+    match filling.filter(|_| sent.is_ok()) {
+        Some(filling) => {
             let told = ipc::receive::<Told>(&mut stream).await.ok();
             report.local_ms = Some(ms());
-            let kept = filling.keep(daemon, told, &mut stream).await;
+            let kept = filling.keep(daemon, told, &stream).await;
             report.kept = Some(kept.map_err(|why| why.to_string()));
+            daemon.history.remember(&report);
+            // A wrapper that is gone has seen enough.
+            let _ = ipc::send(&mut stream, &Reply::Noted).await;
+            until_closed(&mut stream).await;
         }
-        // The compiler holds the other end: it is closed when the compiler has ended.
-        let _ = stream.read(&mut [0; 1]).await;
-        report.local_ms.get_or_insert_with(ms);
+        None => {
+            if slot.is_some() && sent.is_ok() {
+                until_closed(&mut stream).await;
+                report.local_ms = Some(ms());
+            }
+            daemon.history.remember(&report);
+        }
     }
-    daemon.history.remember(&report);
+}
+
+/// The compiler holds the other end: it is closed when the last process of the compile has ended.
+async fn until_closed(stream: &mut UnixStream) {
+    let _ = stream.read(&mut [0; 1]).await;
 }
 
 /// Runs `work` while telling the wrapper that we are at it; `None` when the wrapper went away.

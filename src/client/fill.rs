@@ -16,7 +16,7 @@ use super::cache::{Kept, Keys, THIS_MACHINE};
 use super::compile::precise_key;
 use super::daemon::Daemon;
 use super::inputs::{Inputs, absolute};
-use super::ipc::{self, Reply, Told};
+use super::ipc::Told;
 use super::locale;
 use super::outputs::{Body, Product};
 use super::ready_toolchain::ReadyToolchain;
@@ -142,21 +142,9 @@ impl Begun {
         self,
         daemon: &Daemon,
         told: Option<Told>,
-        stream: &mut UnixStream,
-    ) -> Result<(), Unkept> {
-        let told = told.ok_or(Unkept::Untold)?;
-        let is_kept = self.keep_told(daemon, told, stream).await;
-        // A wrapper that is gone has seen enough.
-        let _ = ipc::send(stream, &Reply::Noted).await;
-        is_kept
-    }
-
-    async fn keep_told(
-        self,
-        daemon: &Daemon,
-        Told { stdout, stderr }: Told,
         stream: &UnixStream,
     ) -> Result<(), Unkept> {
+        let Told { stdout, stderr } = told.ok_or(Unkept::Untold)?;
         let Self { mut filling, targets } = self;
         let is_silent = stdout.is_empty() && stderr.is_empty();
         if let Some(strange) = filling.strange_language.take().filter(|_| !is_silent) {
