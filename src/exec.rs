@@ -4,6 +4,7 @@
 
 mod birth;
 mod confine;
+mod relay;
 mod service;
 
 use std::collections::BTreeMap;
@@ -21,6 +22,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _};
 
 use birth::Newborn;
 pub use confine::{Confinement, Door};
+pub use relay::{Relayed, Written, relay};
 pub use service::{Service, foreground};
 
 /// How often a start is tried again when the program's file is still open for writing elsewhere.

@@ -1,11 +1,12 @@
-//! The daemon's socket, both directions: what is read, written again, is read the same.
+//! The daemon's socket, all messages: what is read, written again, is read the same.
 #![no_main]
 
-use jetcc::client::ipc::{self, Frame, Reply, Request};
+use jetcc::client::ipc::{self, Frame, Reply, Request, Told};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| match data.split_first() {
     Some((0, frames)) => read::<Request>(frames),
+    Some((2, frames)) => read::<Told>(frames),
     Some((_, frames)) => read::<Reply>(frames),
     None => {}
 });

@@ -2,15 +2,14 @@
 //! the way is a [`LocalReason`], and all of them end in the same place: the local compiler.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{self, Read as _};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
 use super::cache::{Kept, Keys};
+use super::command;
 use super::daemon::Daemon;
+use super::fill::{self, Filling, Stay};
 use super::inputs::{self, Extent, Finder, Inputs, Mode, Way};
 use super::ipc::{CompileRequest, Reply};
 use super::link::Reach;
@@ -19,18 +18,22 @@ use super::outputs::{self, Product};
 use super::ready_toolchain::ReadyToolchain;
 use super::remote::{self, Answer, Came, Job, Origin};
 use super::report::{Finding, Laps, Report};
-use super::request::Request;
+use super::request::{Request, Shelf};
 use super::scan;
 use super::sent::Sent;
-use crate::compiler::{self, Invocation, Plan, RESPONSE_BYTES_MAX, Verdict};
+use crate::compiler::{self, Plan, Verdict};
 use crate::job::reads::PathList;
 use crate::job::wire::{BlobClass, CacheUse, WrongBlob};
-use crate::job::{Action, ActionKey, Command, Digest, Exit, LocalReason, Outcome, Pool};
+use crate::job::{Action, ActionKey, Digest, Exit, LocalReason, Outcome};
 use crate::store::{StoreError, walk};
-use crate::toolchain::resolve::{ResolveError, Resolved};
+use crate::toolchain::resolve::Resolved;
 
-/// Compiles, remotely if it can; the report says what happened.
-pub async fn compile(daemon: &Daemon, request: CompileRequest) -> (Reply, Report) {
+/// Compiles, remotely if it can; the report says what happened. With [`Reply::RunAndTell`] comes
+/// what is to be done then.
+pub async fn compile(
+    daemon: &Daemon,
+    request: CompileRequest,
+) -> (Reply, Report, Option<Box<Filling>>) {
     let begun = Instant::now();
     let mut report = Report {
         file: String::from("?"),
@@ -40,19 +43,21 @@ pub async fn compile(daemon: &Daemon, request: CompileRequest) -> (Reply, Report
         laps: Laps::begin(),
         sent: Sent::new(daemon.stats.clone()),
         local_ms: None,
+        kept: None,
     };
-    let reply = match story(daemon, request, &mut report).await {
+    let (reply, filling) = match story(daemon, request, &mut report).await {
         Ok((reply, finding)) => {
             report.finding = finding;
-            reply
+            (reply, None)
         }
-        Err(reason) => {
+        Err(Stay { reason, filling }) => {
             report.finding = Finding::Local(reason);
-            Reply::RunLocally
+            let reply = if filling.is_some() { Reply::RunAndTell } else { Reply::RunLocally };
+            (reply, filling)
         }
     };
     report.wall_ms = begun.elapsed().as_secs_f64() * 1_000.0;
-    (reply, report)
+    (reply, report, filling)
 }
 
 /// The steps, in order.
@@ -60,15 +65,15 @@ async fn story(
     daemon: &Daemon,
     request: CompileRequest,
     report: &mut Report,
-) -> Result<(Reply, Finding), LocalReason> {
+) -> Result<(Reply, Finding), Stay> {
     // 1. Which compiler is this, and what does its command line say?
     check_wrapper(daemon, &request)?;
     let request = Request::of(request)?;
     report.file.clone_from(&request.program);
-    let compiler = resolve(daemon, &request).await?;
-    let plan = match plan(&request, &compiler) {
+    let compiler = command::resolve(daemon, &request).await?;
+    let plan = match command::plan(&request, &compiler) {
         Verdict::Remote(plan) => Arc::new(*plan),
-        Verdict::Local(reason) => return Err(reason),
+        Verdict::Local(reason) => return Err(reason.into()),
         Verdict::NotACompile => return Ok((Reply::RunLocally, Finding::NotACompile)),
     };
     report.file.clone_from(&plan.source);
@@ -79,18 +84,19 @@ async fn story(
     outputs::check_targets(Path::new(&request.directory), &plan.outputs, request.umask)?;
     // Without a farm, only what is kept here is worth a search.
     let farm = request.check_farm(daemon);
-    if !(request.reads_cache() && daemon.results.may_know()) {
+    let shelf = request.shelf(daemon);
+    if shelf == Shelf::Unused {
         farm.clone()?;
     }
     report.laps.end("plan");
 
-    let compile = Compile { request, compiler, plan, environment, farm };
+    let compile = Compile { request, compiler, plan, environment, farm, shelf };
     for way in [Way::Any, Way::Exact] {
         if let Some(end) = compile.attempt(daemon, way, report).await? {
             return Ok(end);
         }
     }
-    Err(LocalReason::RemoteFailed)
+    Err(LocalReason::RemoteFailed.into())
 }
 
 /// A compile that may leave.
@@ -101,6 +107,15 @@ struct Compile {
     environment: BTreeMap<String, String>,
     /// Whether the farm may be asked.
     farm: Result<(), LocalReason>,
+    /// What results on this disk are to it if not.
+    shelf: Shelf,
+}
+
+/// What names a compile's result.
+struct Named {
+    keys: Keys,
+    inputs: Arc<Inputs>,
+    toolchain: Arc<ReadyToolchain>,
 }
 
 impl Compile {
@@ -110,41 +125,76 @@ impl Compile {
         daemon: &Daemon,
         way: Way,
         report: &mut Report,
-    ) -> Result<Option<(Reply, Finding)>, LocalReason> {
-        let Self { request, compiler, plan, environment, farm } = self;
-        // 2. What does it need? So far nobody was asked but this machine.
+    ) -> Result<Option<(Reply, Finding)>, Stay> {
+        let named = self.name(daemon, way, report).await;
+        let (action, mut named) = named.map_err(|reason| match &self.farm {
+            Err(farms) if reason.is_our_trouble() => farms.clone(),
+            _ => reason,
+        })?;
+
+        // 4. Is its result here?
+        if self.request.cache == CacheUse::Refresh {
+            daemon.stats.count_forced();
+        }
+        if let Some(kept) = self.find(daemon, &named) {
+            return Ok(Some(give(&self.request, kept, report)?));
+        }
+        let done = match &self.farm {
+            Ok(()) => self.on_farm(daemon, action, &mut named, report).await,
+            Err(reason) => Err(reason.clone()),
+        };
+        match done {
+            Ok(done) => Ok(done),
+            Err(reason) => self.stay(daemon, named, reason, report).await.map(Some),
+        }
+    }
+
+    /// Steps 2 and 3. So far nobody is asked but this machine.
+    async fn name(
+        &self,
+        daemon: &Daemon,
+        way: Way,
+        report: &mut Report,
+    ) -> Result<(Action, Named), LocalReason> {
+        let Self { request, compiler, plan, environment, .. } = self;
+        // 2. What does it need?
         let toolchain = daemon.toolchain(compiler).await?;
         report.laps.end("toolchain");
         let inputs = self.inputs(daemon, &toolchain, way, report).await?;
 
         // 3. Which compile is this?
-        let action = action(request, compiler, plan, environment.clone(), &toolchain, &inputs);
-        let mut keys = Keys::of(&action, &inputs, &daemon.settings.base_dirs);
+        let action =
+            command::action(request, compiler, plan, environment.clone(), &toolchain, &inputs);
+        let keys = Keys::of(&action, &inputs, &daemon.settings.base_dirs);
+        Ok((action, Named { keys, inputs, toolchain }))
+    }
 
-        // 4. Is its result here?
-        if request.cache == CacheUse::Refresh {
-            daemon.stats.count_forced();
-        }
-        if request.reads_cache()
-            && let Some(kept) = keys.find(&daemon.results)
-        {
-            return give(request, kept, report).map(Some);
-        }
-        farm.clone()?;
+    fn find(&self, daemon: &Daemon, named: &Named) -> Option<Kept> {
+        self.request.reads_cache().then(|| named.keys.find(&daemon.results)).flatten()
+    }
 
+    /// Steps 5 to 7; `None` as for [`Compile::attempt`].
+    async fn on_farm(
+        &self,
+        daemon: &Daemon,
+        action: Action,
+        Named { keys, inputs, toolchain }: &mut Named,
+        report: &mut Report,
+    ) -> Result<Option<(Reply, Finding)>, LocalReason> {
+        let Self { request, plan, .. } = self;
         // 5. Run it on the farm. The toolchain goes up once, in the background if that takes long.
         let reach = daemon.link.reach().await?;
-        let there = daemon.upload(&toolchain, &reach).await;
+        let there = daemon.upload(toolchain, &reach).await;
         there.map_err(|reason| daemon.note_trouble(reason))?;
-        let job = request.job(action, plan, &inputs, &toolchain);
-        let (answer, outputs) = run(daemon, &reach, job, &inputs, report).await?;
+        let job = request.job(action, plan, inputs, toolchain);
+        let (answer, outputs) = run(daemon, &reach, job, inputs, report).await?;
         if inputs.extent != Extent::Exact && misses_file(daemon, &reach, &answer.outcome).await {
             return Ok(None);
         }
 
         // 6. Believe it only if it is whole and nothing changed meanwhile.
-        let checked = check(daemon, plan, &answer.outcome, &inputs)?;
-        locale::check_messages(&request.text_environment, &answer.outcome, &toolchain)?;
+        let checked = check(daemon, plan, &answer.outcome, inputs)?;
+        locale::check_messages(&request.text_environment, &answer.outcome, toolchain)?;
         let (stdout, stderr) = match outputs::streams(&reach.blobs, &answer.outcome).await {
             Ok(streams) => streams,
             Err(error) => return Err(report_wrong(daemon, &reach, keys.action, error).await),
@@ -155,12 +205,38 @@ impl Compile {
         let result = Kept { stdout, stderr, outputs, worker: answer.worker.clone() };
         if let Checked::Success = checked {
             outputs::write(Path::new(&request.directory), &result.outputs, request.umask)?;
-            keys.action = precise_key(daemon, &inputs, &keys.command, answer.reads.as_ref());
-            request.keep(daemon, &keys, &result);
+            keys.action = precise_key(daemon, inputs, &keys.command, answer.reads.as_ref());
+            request.keep(daemon, keys, &result);
         }
         report.laps.end("write");
         let reply = result.reply(answer.outcome.exit);
         Ok(Some((reply, answer.finding())))
+    }
+
+    /// Stays here because of `reason`. Only a worker notices that inputs were too few: a result from
+    /// here is named by such as cannot be.
+    async fn stay(
+        &self,
+        daemon: &Daemon,
+        mut named: Named,
+        reason: LocalReason,
+        report: &mut Report,
+    ) -> Result<(Reply, Finding), Stay> {
+        if self.shelf != Shelf::Filled || !fill::is_worth(&reason) {
+            return Err(reason.into());
+        }
+        if let Some(way) = fill::surer_way(&self.plan, named.inputs.extent) {
+            let sure = self.name(daemon, way, report).await;
+            named = sure.map_err(|_| reason.clone())?.1;
+            if let Some(kept) = self.find(daemon, &named) {
+                return Ok(give(&self.request, kept, report)?);
+            }
+        }
+        let Named { keys, inputs, toolchain } = named;
+        let command = (&self.compiler, &self.plan);
+        let filling = Filling::new(&self.request, command, (keys, inputs), toolchain);
+        daemon.stats.count_miss(report.language);
+        Err(Stay { reason, filling: Some(Box::new(filling)) })
     }
 
     async fn inputs(
@@ -171,7 +247,9 @@ impl Compile {
         report: &mut Report,
     ) -> Result<Arc<Inputs>, LocalReason> {
         let reader = self.request.reader(&self.compiler, &self.plan, toolchain, &self.environment);
-        if let Err(reason) = &self.farm {
+        if let Err(reason) = &self.farm
+            && self.shelf <= Shelf::Recalled
+        {
             let inputs = inputs::recall(&reader, &daemon.memory).ok_or_else(|| reason.clone())?;
             report.laps.end(Mode::Remembered.step());
             return Ok(inputs);
@@ -198,7 +276,7 @@ async fn misses_file(daemon: &Daemon, reach: &Reach, outcome: &Outcome) -> bool 
 
 /// The key under which a result is kept: that over what the compile read, if that is known. It is
 /// remembered, so that the next compile is looked for under this key.
-fn precise_key(
+pub(super) fn precise_key(
     daemon: &Daemon,
     inputs: &Inputs,
     command: &Digest,
@@ -329,66 +407,5 @@ impl Answer {
 impl Kept {
     fn reply(&self, exit: Exit) -> Reply {
         Reply::Compiled { exit, stdout: self.stdout.to_vec(), stderr: self.stderr.to_vec() }
-    }
-}
-
-async fn resolve(daemon: &Daemon, request: &Request) -> Result<Resolved, LocalReason> {
-    let resolved = daemon
-        .resolver
-        .resolve(&request.program, Path::new(&request.directory), &request.environment)
-        .await;
-    resolved.map_err(|error| match error {
-        ResolveError::CompilerScript(_) => LocalReason::CompilerScript(error.to_string()),
-        _ => LocalReason::Toolchain(error.to_string()),
-    })
-}
-
-/// A response file, unless it is none: reading a pipe would take from the compiler what is in it.
-fn read_response_file(path: &str) -> io::Result<Vec<u8>> {
-    // Without NONBLOCK a pipe would hold us until somebody writes.
-    let flags = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
-    let file = File::options().read(true).custom_flags(flags).open(path)?;
-    if !file.metadata()?.is_file() {
-        return Err(io::Error::other("not a plain file"));
-    }
-    let mut bytes = Vec::new();
-    file.take(RESPONSE_BYTES_MAX as u64 + 1).read_to_end(&mut bytes)?;
-    Ok(bytes)
-}
-
-fn plan(request: &Request, compiler: &Resolved) -> Verdict {
-    let invocation = Invocation {
-        family: compiler.family,
-        program: &compiler.argv0,
-        arguments: &request.arguments,
-        directory: &request.directory,
-    };
-    compiler::plan(&invocation, &read_response_file)
-}
-
-/// The same command as the user's, with the variables that it may see.
-fn action(
-    request: &Request,
-    compiler: &Resolved,
-    plan: &Plan,
-    mut environment: BTreeMap<String, String>,
-    toolchain: &ReadyToolchain,
-    inputs: &Inputs,
-) -> Action {
-    let executable = compiler.executable.display().to_string();
-    environment.insert("PATH".into(), toolchain.path.clone());
-    let mut arguments = vec![compiler.argv0.clone()];
-    arguments.extend(plan.arguments.iter().cloned());
-    Action {
-        pool: Pool::of_this_machine(),
-        toolchain: toolchain.digest,
-        command: Command {
-            executable,
-            arguments,
-            environment,
-            directory: request.logical_directory(),
-        },
-        inputs: inputs.digest,
-        outputs: plan.outputs.clone(),
     }
 }

@@ -18,7 +18,7 @@ use tokio::sync::Semaphore;
 use super::cache::{Kept, Keys, Results};
 use super::compile;
 use super::history::History;
-use super::ipc::{self, Reply, Request};
+use super::ipc::{self, Reply, Request, Told};
 use super::keeper;
 use super::link::{Link, Reach};
 use super::login::Bearer;
@@ -364,25 +364,47 @@ async fn answer(daemon: &Daemon, mut stream: UnixStream, lifecycle: &Lifecycle) 
 async fn compile_for(daemon: &Daemon, request: ipc::CompileRequest, mut stream: UnixStream) {
     let _active = Active::of(daemon);
     let done = Box::pin(async {
-        let (reply, report) = compile::compile(daemon, request).await;
+        let (reply, report, filling) = compile::compile(daemon, request).await;
         let slot = match (&reply, &report.finding) {
-            (Reply::RunLocally, Finding::Local(_)) => Some(daemon.slots.acquire().await),
+            (Reply::RunLocally | Reply::RunAndTell, Finding::Local(_)) => {
+                Some(daemon.slots.acquire().await)
+            }
             _ => None,
         };
-        (reply, report, slot)
+        (reply, report, filling, slot)
     });
-    let Some((reply, mut report, slot)) = while_wrapper_waits(&mut stream, done).await else {
+    let Some((reply, mut report, filling, slot)) = while_wrapper_waits(&mut stream, done).await
+    else {
         return tracing::debug!("wrapper went away");
     };
     daemon.stats.count(&report);
-    let begun = Instant::now();
+    let (filling, begun) = (filling.map(|filling| filling.begin()), Instant::now());
     let sent = ipc::send(&mut stream, &reply).await;
-    if slot.is_some() && sent.is_ok() {
-        // The compiler holds the other end: it is closed when the compiler has ended.
-        let _ = stream.read(&mut [0; 1]).await;
-        report.local_ms = Some(begun.elapsed().as_secs_f64() * 1_000.0);
+    let ms = || begun.elapsed().as_secs_f64() * 1_000.0;
+    match filling.filter(|_| sent.is_ok()) {
+        Some(filling) => {
+            let told = ipc::receive::<Told>(&mut stream).await.ok();
+            report.local_ms = Some(ms());
+            let kept = filling.keep(daemon, told, &stream).await;
+            report.kept = Some(kept.map_err(|why| why.to_string()));
+            daemon.history.remember(&report);
+            // A wrapper that is gone has seen enough.
+            let _ = ipc::send(&mut stream, &Reply::Noted).await;
+            until_closed(&mut stream).await;
+        }
+        None => {
+            if slot.is_some() && sent.is_ok() {
+                until_closed(&mut stream).await;
+                report.local_ms = Some(ms());
+            }
+            daemon.history.remember(&report);
+        }
     }
-    daemon.history.remember(&report);
+}
+
+/// The compiler holds the other end: it is closed when the last process of the compile has ended.
+async fn until_closed(stream: &mut UnixStream) {
+    let _ = stream.read(&mut [0; 1]).await;
 }
 
 /// Runs `work` while telling the wrapper that we are at it; `None` when the wrapper went away.

@@ -1,5 +1,5 @@
 //! The daemon's socket: one request and one answer per connection, both length-prefixed
-//! MessagePack. The wrapper's half is plain blocking code.
+//! MessagePack; after a local compile whose result is kept, one of each more. The wrapper's half is plain blocking code.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -18,6 +18,9 @@ use crate::job::{Exit, bounded};
 pub const REQUEST_BYTES_MAX: u32 = 16 << 20;
 /// Largest answer, in bytes: both streams of a compile.
 pub const REPLY_BYTES_MAX: u32 = 256 << 20;
+/// Most bytes of both streams of a local compile that the daemon is told of: no result with more is
+/// kept.
+pub const TOLD_STREAMS_BYTES_MAX: usize = 4 << 20;
 /// Memory that is set aside for a frame before its bytes are there.
 const CHUNK_BYTES: usize = 64 << 10;
 
@@ -25,6 +28,8 @@ const CHUNK_BYTES: usize = 64 << 10;
 pub const BUSY_EVERY: Duration = Duration::from_secs(3);
 /// Silence after which a wrapper compiles without the daemon.
 pub const SILENCE_MAX: Duration = Duration::from_secs(15);
+/// Longest that a wrapper whose compile is done waits for the daemon to keep its result.
+pub const KEEPING_MAX: Duration = Duration::from_secs(5);
 
 /// A string of the operating system, as its bytes.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -122,8 +127,25 @@ pub enum Reply {
     /// Run the command here. The connection is the slot: it is free again when the last process
     /// that holds it has ended.
     RunLocally,
+    /// As [`Reply::RunLocally`], but tell what the compiler wrote if it succeeds: [`Told`].
+    RunAndTell,
+    /// What was told is kept, or it is not wanted.
+    Noted,
     /// Text to print: JSON where the request asks for data.
     Text(String),
+}
+
+/// What a wrapper tells after [`Reply::RunAndTell`]: the compiler has ended with exit code 0, and
+/// this is what it wrote. The wrapper waits for [`Reply::Noted`], so that nobody who waits for the
+/// compile touches its outputs before they are read.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Told {
+    /// Standard output.
+    #[serde(with = "serde_bytes")]
+    pub stdout: Vec<u8>,
+    /// Standard error.
+    #[serde(with = "serde_bytes")]
+    pub stderr: Vec<u8>,
 }
 
 /// A message of this socket.
@@ -174,6 +196,11 @@ impl Frame for Request {
 
 impl Frame for Reply {
     const BYTES_MAX: u32 = REPLY_BYTES_MAX;
+}
+
+impl Frame for Told {
+    /// The streams and some bytes around them.
+    const BYTES_MAX: u32 = 5 << 20;
 }
 
 /// Reads one frame, blocking.

@@ -49,10 +49,18 @@ pub fn check_messages(
     if outcome.stderr.size() == 0 && outcome.stdout.size() == 0 {
         return Ok(());
     }
-    match spoken(environment).into_iter().find(|name| !is_understood(name, toolchain.locales)) {
+    match strange_language(environment, toolchain) {
         Some(strange) => Err(LocalReason::Environment(format!("messages in `{strange}`"))),
         None => Ok(()),
     }
+}
+
+/// The user's language, if a worker does not speak it.
+pub fn strange_language<'a>(
+    environment: &'a BTreeMap<String, String>,
+    toolchain: &ReadyToolchain,
+) -> Option<&'a str> {
+    spoken(environment).into_iter().find(|name| !is_understood(name, toolchain.locales))
 }
 
 /// The locales of characters and messages, as `setlocale` finds them.

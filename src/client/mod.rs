@@ -4,13 +4,15 @@
 //! Called by `main`. Promises: a compile ends as the local compiler would have ended it; whatever
 //! goes wrong on the way leads to a local compile with a [`crate::job::LocalReason`].
 //!
-//! Reading order: [`wrapper`], [`view`], [`ipc`], [`request`], [`compile`] (the story), [`inputs`] (with `memory`, `folders` and [`scan`]), [`ready_toolchain`], [`upload`],
-//! [`remote`], [`locale`], [`cache`] (results on this disk), [`outputs`], [`slots`], [`daemon`], [`link`], [`login`] (who we are), [`stats`], [`history`], [`settings`].
+//! Reading order: [`wrapper`], [`view`], [`ipc`], [`request`], [`command`], [`compile`] (the story), [`inputs`] (with `memory`, `folders` and [`scan`]), [`ready_toolchain`], [`upload`],
+//! [`remote`], [`locale`], [`cache`] (results on this disk), [`outputs`], [`fill`] and [`written`] (results of local compiles), [`slots`], [`daemon`], [`link`], [`login`] (who we are), [`stats`], [`history`], [`settings`].
 
 pub mod bases;
 pub mod cache;
+mod command;
 pub mod compile;
 pub mod daemon;
+mod fill;
 mod folders;
 pub mod history;
 pub mod inputs;
@@ -34,5 +36,6 @@ pub mod stats;
 pub mod upload;
 pub mod view;
 pub mod wrapper;
+mod written;
 
 pub use settings::Settings;

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Instant;
 
+use super::cache::THIS_MACHINE;
 use super::sent::Sent;
 use crate::job::{LocalReason, StepTimes};
 
@@ -53,6 +54,8 @@ pub struct Report {
     pub sent: Sent,
     /// Time until the local compiler had ended, in ms.
     pub local_ms: Option<f64>,
+    /// Of a local compile whose result was to be kept on this disk: whether it was, or why not.
+    pub kept: Option<Result<(), String>>,
 }
 
 impl fmt::Display for Report {
@@ -60,10 +63,18 @@ impl fmt::Display for Report {
         write!(f, "{}: ", self.file)?;
         match &self.finding {
             Finding::NotACompile => write!(f, "not a compile"),
-            Finding::Local(reason) => write!(f, "local, {reason}"),
+            Finding::Local(reason) => {
+                write!(f, "local, {reason}")?;
+                match &self.kept {
+                    None => Ok(()),
+                    Some(Ok(())) => write!(f, "; its result is kept"),
+                    Some(Err(why)) => write!(f, "; its result is not kept: {why}"),
+                }
+            }
             Finding::Kept { worker } => {
                 let wall = self.wall_ms;
-                write!(f, "kept result of worker {worker} in {wall:.1} ms: {}", self.laps)
+                let whose = if worker == THIS_MACHINE { "" } else { "worker " };
+                write!(f, "kept result of {whose}{worker} in {wall:.1} ms: {}", self.laps)
             }
             Finding::Cached { worker, job } => {
                 let (wall, sent) = (self.wall_ms, self.sent.bytes());

@@ -1,7 +1,7 @@
 //! A wrapper's request, read: text where text is wanted, and what its variables ask of us.
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -30,6 +30,22 @@ pub(super) struct Request {
     pub(super) umask: u32,
     pub(super) cache: CacheUse,
 }
+
+/// What results on this disk are to a compile that runs on this machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Shelf {
+    /// Nothing.
+    Unused,
+    /// Its result is looked for if its inputs are remembered: messages for a terminal are not kept.
+    Recalled,
+    /// Its result is looked for.
+    Searched,
+    /// Its result is looked for, and kept if it is not there.
+    Filled,
+}
+
+/// Variables that may make another compiler of the one that the key names.
+const LOADER: [&str; 3] = ["LD_AUDIT", "LD_LIBRARY_PATH", "LD_PRELOAD"];
 
 impl Request {
     pub(super) fn of(request: CompileRequest) -> Result<Self, LocalReason> {
@@ -89,15 +105,35 @@ impl Request {
         self.cache == CacheUse::ReadWrite
     }
 
-    /// Keeps a result on this machine, if that is allowed.
-    pub(super) fn keep(&self, daemon: &Daemon, keys: &Keys, result: &Kept) {
+    /// Whether a new result may be kept on this machine.
+    fn may_keep(&self, daemon: &Daemon) -> bool {
         let readonly = daemon.settings.cache_readonly
             || !matches!(
                 self.text_environment.get("JETCC_READONLY").map_or("", String::as_str),
                 "" | "0" | "false"
             );
-        if self.cache != CacheUse::Off && !readonly {
+        self.cache != CacheUse::Off && !readonly
+    }
+
+    /// Keeps a result on this machine, if that is allowed.
+    pub(super) fn keep(&self, daemon: &Daemon, keys: &Keys, result: &Kept) {
+        if self.may_keep(daemon) {
             daemon.keep(keys, result);
+        }
+    }
+
+    /// What the results on this machine are to a compile that runs here.
+    pub(super) fn shelf(&self, daemon: &Daemon) -> Shelf {
+        let value = |name: &str| self.environment.get(OsStr::new(name));
+        let is_set = |name: &&str| value(name).is_some_and(|value| !value.is_empty());
+        let is_plain = !LOADER.iter().any(is_set);
+        let may_fill = is_plain && self.may_keep(daemon) && daemon.results.may_keep();
+        let may_know = self.reads_cache() && daemon.results.may_know();
+        match self.diagnostics {
+            Diagnostics::Stream if may_fill => Shelf::Filled,
+            Diagnostics::Stream if may_know => Shelf::Searched,
+            Diagnostics::Terminal if may_know => Shelf::Recalled,
+            Diagnostics::Stream | Diagnostics::Terminal => Shelf::Unused,
         }
     }
 

@@ -73,6 +73,11 @@ impl Stats {
         }
     }
 
+    /// Counts a compile that runs here although its result would have been taken from this disk.
+    pub fn count_miss(&self, language: &'static str) {
+        *self.lock().misses.entry(language).or_default() += 1;
+    }
+
     /// Counts how the inputs of a compile were found.
     pub fn count_inputs(&self, found: &Found) {
         let mut counters = self.lock();
@@ -176,7 +181,7 @@ impl Counters {
         *self.local.entry(reason.code()).or_default() += 1;
         if reason.is_our_trouble() {
             self.dist_errors += 1;
-        } else {
+        } else if *reason != LocalReason::Disabled {
             let why = reason.detail().unwrap_or_else(|| reason.code().to_owned());
             let short: String = why.chars().take(100).collect();
             *self.not_cached.entry(short).or_default() += 1;
@@ -247,6 +252,7 @@ mod tests {
             laps: Laps::begin(),
             sent: Sent::default(),
             local_ms: None,
+            kept: None,
         }
     }
 

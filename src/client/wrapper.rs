@@ -1,23 +1,24 @@
 //! The short-lived process that the build system starts in the compiler's place.
 //!
 //! It reads no settings and starts no runtime: it hands the command to the daemon and then either
-//! replays what the daemon says or becomes the compiler itself.
+//! replays what the daemon says, becomes the compiler itself, or runs it and tells what it wrote.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::{self, Read as _, Write as _};
+use std::net::Shutdown;
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use super::ipc::{self, CompileRequest, Diagnostics, OsText, Reply, Request};
+use super::ipc::{self, CompileRequest, Diagnostics, OsText, Reply, Request, Told};
 use super::slots::Slots;
 use super::socket;
 use super::view::{self, View};
-use crate::exec;
+use crate::exec::{self, Ended, Relayed, Written};
 use crate::job::Exit;
 
 /// What the shell gives for a program that is not there.
@@ -98,12 +99,15 @@ impl Wrapper {
         match await_reply(&mut stream, &Request::Compile(Box::new(request))) {
             Ok(Reply::Compiled { exit, stdout, stderr }) => replay(exit, &stdout, &stderr),
             Ok(Reply::RunLocally) => {
-                // The daemon counts the slot as taken until this descriptor is closed everywhere.
-                let _ = rustix::io::fcntl_setfd(stream.as_fd(), rustix::io::FdFlags::empty());
+                pass_on_slot(&stream);
                 self.run_locally(program, arguments, None)
             }
+            Ok(Reply::RunAndTell) => {
+                pass_on_slot(&stream);
+                self.run_and_tell(program, arguments, stream)
+            }
             // The daemon died, hangs or speaks another version.
-            Ok(Reply::Text(_) | Reply::Busy) | Err(_) => {
+            Ok(Reply::Text(_) | Reply::Noted | Reply::Busy) | Err(_) => {
                 self.run_locally(program, arguments, Some(&Slots::new(cores())))
             }
         }
@@ -171,23 +175,77 @@ impl Wrapper {
     }
 
     /// Becomes the compiler. Returns only when that failed.
-    #[expect(clippy::disallowed_methods, reason = "PATH decides which compiler this is")]
     fn run_locally(
         &self,
         program: &OsStr,
         arguments: &[OsString],
         slots: Option<&Slots>,
     ) -> ExitCode {
-        let path = std::env::var_os("PATH").unwrap_or_default();
-        let Some((compiler, argv0)) = find(program, &path, &self.own_executable) else {
-            eprintln!("jetcc: `{}` is not in PATH", program.display());
-            return NOT_FOUND.into();
-        };
+        let Some((compiler, argv0)) = self.find(program) else { return not_found(program) };
         let _slot = slots.map(Slots::acquire_for_exec);
         let error = exec::replace(&compiler, &argv0, arguments);
-        eprintln!("jetcc: `{}` cannot be run: {error}", compiler.display());
-        if error.kind() == io::ErrorKind::NotFound { NOT_FOUND } else { NOT_RUNNABLE }.into()
+        not_run(&compiler, &error)
     }
+
+    /// Runs the compiler as a child, ends as it ended, and tells the daemon what it wrote if it
+    /// succeeded. For a terminal a compiler may write something else than for us: then this process
+    /// becomes the compiler.
+    fn run_and_tell(
+        &self,
+        program: &OsStr,
+        arguments: &[OsString],
+        mut stream: UnixStream,
+    ) -> ExitCode {
+        if rustix::termios::isatty(rustix::stdio::stdout()) || diagnostics() != Diagnostics::Stream
+        {
+            return self.run_locally(program, arguments, None);
+        }
+        let Some((compiler, argv0)) = self.find(program) else { return not_found(program) };
+        match exec::relay(&compiler, &argv0, arguments, ipc::TOLD_STREAMS_BYTES_MAX) {
+            Ok(Relayed { status: Ended::Code(0), written }) => {
+                // Whatever goes wrong costs the cache a result.
+                let _ = written.map(|written| tell(&mut stream, written));
+                ExitCode::SUCCESS
+            }
+            Ok(Relayed { status: Ended::Code(code), .. }) => code.into(),
+            Ok(Relayed { status: Ended::Signal(signal), .. }) => end_by(signal),
+            Err(_) => self.run_locally(program, arguments, None),
+        }
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "PATH decides which compiler this is")]
+    fn find(&self, program: &OsStr) -> Option<(PathBuf, OsString)> {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        find(program, &path, &self.own_executable)
+    }
+}
+
+fn not_found(program: &OsStr) -> ExitCode {
+    eprintln!("jetcc: `{}` is not in PATH", program.display());
+    NOT_FOUND.into()
+}
+
+fn not_run(compiler: &Path, error: &io::Error) -> ExitCode {
+    eprintln!("jetcc: `{}` cannot be run: {error}", compiler.display());
+    if error.kind() == io::ErrorKind::NotFound { NOT_FOUND } else { NOT_RUNNABLE }.into()
+}
+
+/// Lets the compiler hold the connection too: the daemon counts the slot as taken until this
+/// descriptor is closed everywhere.
+fn pass_on_slot(stream: &UnixStream) {
+    let _ = rustix::io::fcntl_setfd(stream.as_fd(), rustix::io::FdFlags::empty());
+}
+
+/// Tells what a compile wrote, and waits until its files have been read, but not for long.
+fn tell(stream: &mut UnixStream, Written { stdout, stderr }: Written) -> io::Result<()> {
+    stream.set_read_timeout(Some(ipc::KEEPING_MAX))?;
+    stream.set_write_timeout(Some(ipc::KEEPING_MAX))?;
+    ipc::write_frame(stream, &Told { stdout, stderr })?;
+    let noted = ipc::read_frame::<Reply>(stream);
+    // From now on the files may be others. What the compiler has left behind may hold the
+    // connection: that alone would not tell the daemon.
+    stream.shutdown(Shutdown::Both)?;
+    noted.map(drop)
 }
 
 /// Sends `request` and reads frames until one is an answer.

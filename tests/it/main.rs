@@ -13,6 +13,7 @@ mod dist_auth;
 mod edits;
 mod farm;
 mod faults;
+mod fill;
 mod flight;
 mod harness;
 mod identity;

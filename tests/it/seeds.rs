@@ -5,7 +5,9 @@ use std::fs;
 use std::path::Path;
 
 use data_encoding::BASE64URL_NOPAD;
-use jetcc::client::ipc::{self, CompileRequest, Diagnostics, Frame as _, OsText, Reply, Request};
+use jetcc::client::ipc::{
+    self, CompileRequest, Diagnostics, Frame as _, OsText, Reply, Request, Told,
+};
 use jetcc::job::reads::{PathList, Reads, ReadsAsked, Way};
 use jetcc::job::toolchain::Reference;
 use jetcc::job::wire::{
@@ -399,6 +401,8 @@ fn frames() -> Vec<Vec<u8>> {
         Reply::Busy,
         Reply::Compiled { exit: Exit::Signal(11), stdout: Vec::new(), stderr },
         Reply::RunLocally,
+        Reply::RunAndTell,
+        Reply::Noted,
         Reply::Text("{}".into()),
     ];
     let written = |frames: Vec<std::io::Result<Vec<u8>>>| {
@@ -406,10 +410,12 @@ fn frames() -> Vec<Vec<u8>> {
     };
     let mut stream = Vec::new();
     ipc::write_frame(&mut stream, &Request::Stop).unwrap();
+    let told = Told { stdout: Vec::new(), stderr: b"a.c:1: warning".to_vec() };
     vec![
         tagged(0, &written(requests.iter().map(Request::encode).collect())),
         tagged(1, &written(replies.iter().map(Reply::encode).collect())),
         tagged(0, &stream),
+        tagged(2, &told.encode().unwrap()),
     ]
 }
 

@@ -39,6 +39,9 @@ const INSIDE_TOTAL_MAX: usize = 256 << 10;
 /// Files whose bytes are known to be right, by stamp; then everything is looked at again.
 const CHECKED_MAX: usize = 200_000;
 
+/// Who ran a compile that ran here; no worker has such a name.
+pub const THIS_MACHINE: &str = "this machine";
+
 /// A result as it is kept: that of a successful compile.
 #[derive(Debug)]
 pub struct Kept {
@@ -48,7 +51,7 @@ pub struct Kept {
     pub stderr: Bytes,
     /// The files that it wrote.
     pub outputs: Vec<Product>,
-    /// Who ran it.
+    /// Who ran it: a worker, or [`THIS_MACHINE`].
     pub worker: String,
 }
 
@@ -90,6 +93,11 @@ impl Results {
     /// Whether there is anything at all; cheap, to be asked before any work is done for a look-up.
     pub fn may_know(&self) -> bool {
         self.folder.as_ref().is_some_and(Folder::is_used)
+    }
+
+    /// Whether a result would be kept now.
+    pub fn may_keep(&self) -> bool {
+        self.folder.is_some() && !self.room.rests()
     }
 
     /// The result of the action `key`, if it is here and whole.

@@ -112,8 +112,22 @@ impl Mode {
 pub enum Way {
     /// Any.
     Any,
+    /// Those that give no less than is read, though nobody may ever say that a file was missing:
+    /// any but [`Extent::Likely`] inputs.
+    Sure,
     /// None but the compiler's own word, now or remembered.
     Exact,
+}
+
+impl Way {
+    /// Whether remembered inputs of this extent will do.
+    fn allows(self, extent: Extent) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Sure => extent != Extent::Likely,
+            Self::Exact => extent == Extent::Exact,
+        }
+    }
 }
 
 /// Inputs, and how they were found.
@@ -220,14 +234,16 @@ pub fn recall(reader: &Reader, memory: &Memory) -> Option<Arc<Inputs>> {
 pub async fn discover(reader: Reader, finder: &Finder<'_>, way: Way) -> Result<Found, LocalReason> {
     let key = reader.key()?;
     let known = finder.memory.recall(&key);
-    if let Some(inputs) = known.filter(|inputs| way == Way::Any || inputs.extent == Extent::Exact) {
+    if let Some(inputs) = known.filter(|inputs| way.allows(inputs.extent)) {
         return Ok(Found { inputs, mode: Mode::Remembered, doubt: None });
     }
     check_source(&reader)?;
     let reader = Arc::new(reader);
     let (scanned, turn) = match (way, finder.scanner) {
-        (Way::Any, Some(scanner)) => scan_in_turn(key, &reader, scanner, finder.index).await?,
-        (Way::Any, None) => (Err(Doubt::Off), None),
+        (Way::Any | Way::Sure, Some(scanner)) => {
+            scan_in_turn(key, &reader, scanner, finder.index).await?
+        }
+        (Way::Any | Way::Sure, None) => (Err(Doubt::Off), None),
         (Way::Exact, _) => (Err(Doubt::Missed), None),
     };
     let ((inputs, lookout), mode, doubt) = match scanned {

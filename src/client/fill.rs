@@ -1,0 +1,236 @@
+//! Keeps the results of compiles that ran on this machine only because the farm did not: the next
+//! equal one finds them here.
+//!
+//! A worker has nothing but what the key names; a local compile has the whole machine. So its
+//! result is kept only if all that the key names was there from before it began until after it had
+//! ended, and nothing that would have been read instead. [`Unkept`] lists what may be in the way.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::Arc;
+
+use rustix::net::{RecvFlags, recv};
+use tokio::net::UnixStream;
+
+use super::cache::{Kept, Keys, THIS_MACHINE};
+use super::compile::precise_key;
+use super::daemon::Daemon;
+use super::inputs::{self, Extent, Inputs, absolute};
+use super::ipc::Told;
+use super::locale;
+use super::outputs::{Body, Product};
+use super::ready_toolchain::ReadyToolchain;
+use super::request::Request;
+use super::upload::Source;
+use super::written::{Targets, Unwritten};
+use crate::compiler::{Plan, depfile};
+use crate::job::reads::{PathList, Way};
+use crate::job::wire::BlobClass;
+use crate::job::{LocalReason, Node, Tree, TreePath};
+use crate::store::walk;
+use crate::toolchain::resolve::Resolved;
+
+/// Most names in a rule of dependencies, each as often as it was read.
+const NAMES_MAX: usize = 100_000;
+
+/// Why a compile runs on this machine, and what becomes of its result.
+pub(super) struct Stay {
+    pub(super) reason: LocalReason,
+    pub(super) filling: Option<Box<Filling>>,
+}
+
+impl From<LocalReason> for Stay {
+    fn from(reason: LocalReason) -> Self {
+        Self { reason, filling: None }
+    }
+}
+
+/// Why a local result is not kept.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Unkept {
+    #[error("it failed, wrote too much or did not tell")]
+    Untold,
+    #[error("its messages are in `{0}`")]
+    Language(String),
+    #[error(transparent)]
+    Outputs(#[from] Unwritten),
+    #[error("the build went on before they were read")]
+    TooLate,
+    #[error("`{0}` changed while it was compiled")]
+    InputChanged(String),
+    #[error("other files may have been read than those that were found")]
+    OtherInputs,
+    #[error("`{0}` was read and had not been found")]
+    StrangeInput(String),
+    #[error("the compiler changed")]
+    Toolchain,
+}
+
+/// A local compile whose result is to be kept.
+pub struct Filling {
+    keys: Keys,
+    inputs: Arc<Inputs>,
+    toolchain: Arc<ReadyToolchain>,
+    compiler: Resolved,
+    plan: Arc<Plan>,
+    directory: String,
+    logical_directory: String,
+    umask: u32,
+    strange_language: Option<String>,
+}
+
+/// Whether results are worth keeping of compiles that stay here because of `reason`: the farm might
+/// have done them.
+pub(super) fn is_worth(reason: &LocalReason) -> bool {
+    match reason {
+        LocalReason::Disabled
+        | LocalReason::NoServer(_)
+        | LocalReason::NoScheduler
+        | LocalReason::Refused(_)
+        | LocalReason::NotLoggedIn(_)
+        | LocalReason::NoWorker
+        | LocalReason::OverQuota(_)
+        | LocalReason::QueueTooLong(_)
+        | LocalReason::WorkerLost
+        | LocalReason::WorkerTrouble(_)
+        | LocalReason::Store(_)
+        // It was read here: what is missing is its upload.
+        | LocalReason::Toolchain(_) => true,
+        _ => false,
+    }
+}
+
+/// How inputs have to be found again before a result over them is kept. No worker misses a file here
+/// that they lack: where the compile does not tell what it read, the compiler is asked first.
+pub(super) fn surer_way(plan: &Plan, extent: Extent) -> Option<inputs::Way> {
+    let tells = matches!(plan.reads, Some(Way::Output(_)));
+    match extent {
+        Extent::Exact => None,
+        _ if !tells => Some(inputs::Way::Exact),
+        Extent::Likely => Some(inputs::Way::Sure),
+        Extent::Larger => None,
+    }
+}
+
+impl Filling {
+    /// That of `request`, whose command is `plan`.
+    pub(super) fn new(
+        request: &Request,
+        (compiler, plan): (&Resolved, &Arc<Plan>),
+        (keys, inputs): (Keys, Arc<Inputs>),
+        toolchain: Arc<ReadyToolchain>,
+    ) -> Self {
+        let strange = locale::strange_language(&request.text_environment, &toolchain);
+        Self {
+            keys,
+            inputs,
+            strange_language: strange.map(str::to_owned),
+            toolchain,
+            compiler: compiler.clone(),
+            plan: plan.clone(),
+            directory: request.directory.clone(),
+            logical_directory: request.logical_directory(),
+            umask: request.umask,
+        }
+    }
+
+    /// The compile begins now.
+    pub(super) fn begin(self) -> Begun {
+        let targets = Targets::look(Path::new(&self.directory), &self.plan.outputs, self.umask);
+        Begun { filling: self, targets }
+    }
+}
+
+/// A compile under way whose result is to be kept.
+pub(super) struct Begun {
+    filling: Filling,
+    targets: Targets,
+}
+
+impl Begun {
+    /// Keeps the result of the compile, which has ended and `told` what it wrote; the wrapper waits
+    /// at the other end of `stream`.
+    pub(super) async fn keep(
+        self,
+        daemon: &Daemon,
+        told: Option<Told>,
+        stream: &UnixStream,
+    ) -> Result<(), Unkept> {
+        let Told { stdout, stderr } = told.ok_or(Unkept::Untold)?;
+        let Self { mut filling, targets } = self;
+        let is_silent = stdout.is_empty() && stderr.is_empty();
+        if let Some(strange) = filling.strange_language.take().filter(|_| !is_silent) {
+            return Err(Unkept::Language(strange));
+        }
+        let outputs = tokio::task::block_in_place(|| targets.read())?;
+        // Whoever goes on when the wrapper ends may change them.
+        if !still_waits(stream) {
+            return Err(Unkept::TooLate);
+        }
+        filling.check_inputs(daemon).await?;
+        let reads = filling.reads(&outputs)?;
+        let keys = &mut filling.keys;
+        keys.action = precise_key(daemon, &filling.inputs, &keys.command, reads.as_ref());
+        let (stdout, stderr, worker) = (stdout.into(), stderr.into(), THIS_MACHINE.to_owned());
+        let kept = Kept { stdout, stderr, outputs, worker };
+        tokio::task::block_in_place(|| daemon.keep(keys, &kept));
+        Ok(())
+    }
+}
+
+impl Filling {
+    /// Whether everything is still what it was when the key was made, and nothing has appeared that
+    /// would be found instead of it.
+    async fn check_inputs(&self, daemon: &Daemon) -> Result<(), Unkept> {
+        if let Some(changed) = walk::changed(&self.inputs.seen) {
+            return Err(Unkept::InputChanged(changed.display().to_string()));
+        }
+        let now = daemon.memory.recall(&self.inputs.command);
+        if now.is_none_or(|now| now.digest != self.inputs.digest) {
+            return Err(Unkept::OtherInputs);
+        }
+        match daemon.toolchain(&self.compiler).await {
+            Ok(now) if now.digest == self.toolchain.digest => Ok(()),
+            _ => Err(Unkept::Toolchain),
+        }
+    }
+
+    /// What was read, where the compile says so itself. A file that is not among the inputs makes
+    /// them wrong.
+    fn reads(&self, outputs: &[Product]) -> Result<Option<PathList>, Unkept> {
+        let Some(Way::Output(path)) = &self.plan.reads else { return Ok(None) };
+        let rule = outputs.iter().find(|product| product.path == *path);
+        let Some(Body::Bytes(rule)) = rule.map(|product| &product.body) else { return Ok(None) };
+        let Some(tree) = self.inputs.tree() else { return Ok(None) };
+        // Rules do not tell such names from several others.
+        if tree.iter().any(|(path, _)| path.as_str().contains(['\n', '\\'])) {
+            return Ok(None);
+        }
+        let Ok(names) = depfile::parse(rule, NAMES_MAX) else { return Ok(None) };
+        let mut read = BTreeSet::new();
+        for name in names {
+            let path = absolute(&self.logical_directory, &name);
+            match tree.resolve_file(&path) {
+                Some(file) => drop(read.insert(file.clone())),
+                None if self.is_of_toolchain(&path) => {}
+                None => return Err(Unkept::StrangeInput(path)),
+            }
+        }
+        let is_file = |path: &&TreePath| matches!(tree.get(path), Some(Node::File { .. }));
+        read.extend(self.inputs.always.paths().iter().filter(is_file).cloned());
+        Ok(PathList::new(read))
+    }
+
+    /// Whether the compiler brings the file at `path` itself.
+    fn is_of_toolchain(&self, path: &str) -> bool {
+        let name = (BlobClass::Toolchain, self.toolchain.digest);
+        let Some(Source::Bytes(tree)) = self.toolchain.sources.get(&name) else { return false };
+        Tree::decode(tree).is_ok_and(|tree| tree.resolve_file(path).is_some())
+    }
+}
+
+/// Whether nobody has closed the other end so far.
+fn still_waits(stream: &UnixStream) -> bool {
+    let answer = recv(stream, &mut [0_u8; 1], RecvFlags::PEEK | RecvFlags::DONTWAIT);
+    matches!(answer, Err(rustix::io::Errno::WOULDBLOCK))
+}
