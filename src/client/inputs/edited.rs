@@ -135,11 +135,16 @@ fn is_unmistakable(
     let twins = twin_names(tree);
     let defined = said.iter().flat_map(|(_, facts)| &facts.includes.definitions);
     let defined: Vec<&(String, Header)> = rules.headers.iter().chain(defined).collect();
+    let links = links_to_files(tree);
     said.iter().all(|(path, facts)| {
-        let folder = path.as_str().rsplit_once('/').map_or("", |(folder, _)| folder);
+        // A file that is read through a link has its includes beside the link.
+        let links = links.iter().filter(|(_, file)| file == path).map(|(link, _)| link);
+        let folders: Vec<&str> = links.chain([path]).map(|path| folder_of(path)).collect();
         let finds_same = |include: &Include| {
             !twins.contains(base_name(&include.header.name))
-                || finds_same(tree, precise, rules.places(folder, include), include.next)
+                || folders.iter().all(|folder| {
+                    finds_same(tree, precise, rules.places(folder, include), include.next)
+                })
         };
         facts.includes.headers.iter().all(finds_same)
             && facts.includes.macros.iter().all(|named| {
@@ -176,8 +181,18 @@ fn twin_names(tree: &Tree) -> HashSet<&str> {
     listed.map(|(path, _)| base_name(path.as_str())).filter(|name| !names.insert(*name)).collect()
 }
 
+/// Links, and the files that they lead to.
+fn links_to_files(tree: &Tree) -> Vec<(&TreePath, &TreePath)> {
+    let links = tree.iter().filter(|(_, node)| matches!(node, Node::Symlink { .. }));
+    links.filter_map(|(link, _)| Some((link, tree.resolve_file(link.as_str())?))).collect()
+}
+
 fn base_name(path: &str) -> &str {
     path.rsplit('/').next().unwrap_or(path)
+}
+
+fn folder_of(path: &TreePath) -> &str {
+    path.as_str().rsplit_once('/').map_or("", |(folder, _)| folder)
 }
 
 #[cfg(test)]
@@ -241,6 +256,13 @@ mod tests {
         let source = "#include \"/j/x.h\"\n#if 0\n#include <x.h>\n#endif";
         let link = [("/p/a.c", source), ("/j/x.h", ""), ("/i/x.h", "->real-1"), ("/i/real-1", "1")];
         assert!(!unmistakable(2, &link));
+        // What is read through a link looks beside the link.
+        let source = "#include \"/l/x.h\"\n#include \"/j/y.h\"";
+        let header = "#if 0\n#include \"y.h\"\n#endif";
+        let read =
+            [("/p/a.c", source), ("/q/x.h", header), ("/j/y.h", ""), ("/l/x.h", "->../q/x.h")];
+        let with = |unread| unmistakable(3, &[&read[..], &[(unread, "1")]].concat());
+        assert!(!with("/l/y.h") && with("/k/y.h"));
     }
 
     #[test]
