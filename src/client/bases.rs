@@ -9,7 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
-use super::inputs::{Inputs, open_tree};
+use super::inputs::{Inputs, folder_of, open_tree};
 use crate::job::difference::DIFFERENCE_BYTES_MAX;
 use crate::job::wire::TreeDifference;
 use crate::job::{Difference, Digest, Tree};
@@ -29,8 +29,8 @@ pub type Kin = [Digest; 3];
 
 /// The kin of the tree of `command`, which compiles the file `source`.
 pub fn kin(command: Digest, source: &str) -> Kin {
-    let folder = source.rsplit_once('/').map_or("", |(folder, _)| folder);
-    [command, Digest::of(source.as_bytes()), Digest::of(format!("{folder}/").as_bytes())]
+    let folder = format!("{}/", folder_of(source));
+    [command, Digest::of(source.as_bytes()), Digest::of(folder.as_bytes())]
 }
 
 /// How a tree travels.

@@ -222,7 +222,7 @@ impl Compile {
         reason: LocalReason,
         report: &mut Report,
     ) -> Result<(Reply, Finding), Stay> {
-        if self.shelf != Shelf::Filled || !fill::is_worth(&reason) {
+        if self.shelf != Shelf::Filled || !reason.is_of_no_farm() {
             return Err(reason.into());
         }
         if let Some(way) = fill::surer_way(&self.plan, named.inputs.extent) {

@@ -5,6 +5,7 @@
 //! result is kept only if all that the key names was there from before it began until after it had
 //! ended, and nothing that would have been read instead. [`Unkept`] lists what may be in the way.
 
+use std::cell::LazyCell;
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
@@ -77,27 +78,6 @@ pub struct Filling {
     logical_directory: String,
     umask: u32,
     strange_language: Option<String>,
-}
-
-/// Whether results are worth keeping of compiles that stay here because of `reason`: the farm might
-/// have done them.
-pub(super) fn is_worth(reason: &LocalReason) -> bool {
-    match reason {
-        LocalReason::Disabled
-        | LocalReason::NoServer(_)
-        | LocalReason::NoScheduler
-        | LocalReason::Refused(_)
-        | LocalReason::NotLoggedIn(_)
-        | LocalReason::NoWorker
-        | LocalReason::OverQuota(_)
-        | LocalReason::QueueTooLong(_)
-        | LocalReason::WorkerLost
-        | LocalReason::WorkerTrouble(_)
-        | LocalReason::Store(_)
-        // It was read here: what is missing is its upload.
-        | LocalReason::Toolchain(_) => true,
-        _ => false,
-    }
 }
 
 /// How inputs have to be found again before a result over them is kept. No worker misses a file here
@@ -207,12 +187,15 @@ impl Filling {
             return Ok(None);
         }
         let Ok(names) = depfile::parse(rule, NAMES_MAX) else { return Ok(None) };
+        let toolchain = LazyCell::new(|| self.toolchain_tree());
+        let brings =
+            |path: &str| toolchain.as_ref().is_some_and(|it| it.resolve_file(path).is_some());
         let mut read = BTreeSet::new();
         for name in names {
             let path = absolute(&self.logical_directory, &name);
             match tree.resolve_file(&path) {
                 Some(file) => drop(read.insert(file.clone())),
-                None if self.is_of_toolchain(&path) => {}
+                None if brings(&path) => {}
                 None => return Err(Unkept::StrangeInput(path)),
             }
         }
@@ -221,11 +204,13 @@ impl Filling {
         Ok(PathList::new(read))
     }
 
-    /// Whether the compiler brings the file at `path` itself.
-    fn is_of_toolchain(&self, path: &str) -> bool {
+    /// The files that the compiler brings itself.
+    fn toolchain_tree(&self) -> Option<Tree> {
         let name = (BlobClass::Toolchain, self.toolchain.digest);
-        let Some(Source::Bytes(tree)) = self.toolchain.sources.get(&name) else { return false };
-        Tree::decode(tree).is_ok_and(|tree| tree.resolve_file(path).is_some())
+        match self.toolchain.sources.get(&name)? {
+            Source::Bytes(tree) => Tree::decode(tree).ok(),
+            Source::File(_) => None,
+        }
     }
 }
 

@@ -172,11 +172,13 @@ impl LocalReason {
         }
     }
 
-    /// Whether the farm, not the command, is the cause: these count as distribution errors.
-    pub fn is_our_trouble(&self) -> bool {
+    /// Whether no farm ran it that might have: there is none, or it could not.
+    pub fn is_of_no_farm(&self) -> bool {
         matches!(
             self,
-            Self::Toolchain(_)
+            Self::Disabled
+                // It was read here: what is missing is its upload, or its proof.
+                | Self::Toolchain(_)
                 | Self::NoServer(_)
                 | Self::NoScheduler
                 | Self::Refused(_)
@@ -187,12 +189,21 @@ impl LocalReason {
                 | Self::WorkerLost
                 | Self::WorkerTrouble(_)
                 | Self::Store(_)
-                | Self::RemoteFailed
-                | Self::UnexpectedOutput(_)
-                | Self::BadResult(_)
-                | Self::WriteOutput(_)
-                | Self::NoDaemon
         )
+    }
+
+    /// Whether the farm, not the command, is the cause: these count as distribution errors.
+    pub fn is_our_trouble(&self) -> bool {
+        match self {
+            // Nobody wanted a farm.
+            Self::Disabled => false,
+            Self::RemoteFailed
+            | Self::UnexpectedOutput(_)
+            | Self::BadResult(_)
+            | Self::WriteOutput(_)
+            | Self::NoDaemon => true,
+            other => other.is_of_no_farm(),
+        }
     }
 }
 

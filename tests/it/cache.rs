@@ -16,21 +16,11 @@ use crate::harness::tiny_disk::TinyDisk;
 const STRANGER: u32 = 65_534;
 const COMMANDS: [&str; 3] =
     ["gcc -g -c f0.c", "gcc -MD -Wall -c warn.c -o w.o", "gcc -O2 -c big.c -o big.o"];
-const WARNS: &str = "#include <stdio.h>\nint f(int x) { int unused; return x; }\n";
-/// Its object is too large for the record.
-const BIG: &str = "int table[200000] = { 1 };\n";
 
 async fn farm_with_cache(size: &str) -> Farm {
     let mut farm = Farm::builder().start().await;
     farm.set_variable("JETCC_CACHE_SIZE", size);
     farm
-}
-
-fn project() -> Project {
-    let mut project = Project::new(&many_sources(1));
-    project.write("warn.c", WARNS.as_bytes());
-    project.write("big.c", BIG.as_bytes());
-    project
 }
 
 /// Every file of results below `cache`.
@@ -46,7 +36,7 @@ fn kept(cache: &Path) -> Vec<PathBuf> {
 #[tokio::test]
 async fn a_rebuild_needs_neither_farm_nor_compiler() {
     let mut farm = farm_with_cache("1G").await;
-    let project = project();
+    let project = Project::with_results_of_all_kinds();
     assert_eq!(project.same(&farm, &COMMANDS).await, 3);
     farm.kill("worker-1").await;
     farm.kill("scheduler").await;
@@ -79,7 +69,7 @@ async fn a_clean_rebuild_of_many_files_starts_no_compiler() {
 #[tokio::test]
 async fn a_result_looks_as_if_it_were_just_compiled() {
     let farm = farm_with_cache("1G").await;
-    let project = project();
+    let project = Project::with_results_of_all_kinds();
     let made = project.through(&farm, &["gcc -O2 -c big.c -o big.o"]).await;
     let run = "umask 027; exec \"$0\" gcc -O2 -c big.c -o big.o";
     let before = std::time::SystemTime::now();
@@ -98,7 +88,7 @@ async fn a_result_looks_as_if_it_were_just_compiled() {
 #[tokio::test]
 async fn damage_is_found_and_mended() {
     let farm = farm_with_cache("1G").await;
-    let project = project();
+    let project = Project::with_results_of_all_kinds();
     assert_eq!(project.same(&farm, &COMMANDS).await, 3);
     for path in kept(&farm.path("client")) {
         let mut bytes = fs::read(&path).unwrap();
@@ -139,7 +129,7 @@ async fn a_full_disk_costs_the_cache_and_not_the_build() {
     let disk = TinyDisk::new(1 << 20);
     let mut farm = farm_with_cache("1G").await;
     farm.set_variable("JETCC_CACHE_DIR", disk.path());
-    let project = project();
+    let project = Project::with_results_of_all_kinds();
     project.same(&farm, &COMMANDS).await;
     fs::write(disk.path().join("filler"), vec![0; 1 << 20]).unwrap_err();
     project.same(&farm, &["gcc -O1 -c big.c", "gcc -O1 -c warn.c"]).await;
@@ -152,7 +142,7 @@ async fn a_full_disk_costs_the_cache_and_not_the_build() {
 #[tokio::test]
 async fn the_users_wishes_are_heard() {
     let mut farm = farm_with_cache("1G").await;
-    let project = project();
+    let project = Project::with_results_of_all_kinds();
     let hits = async |farm: &Farm| farm.stats().await.count("local_cache_hits");
     let command = [COMMANDS[0]];
     farm.set_variable("JETCC_READONLY", "1");
@@ -182,7 +172,7 @@ async fn the_users_wishes_are_heard() {
 #[tokio::test]
 async fn two_daemons_share_one_folder() {
     let mut farm = farm_with_cache("1G").await;
-    let project = project();
+    let project = Project::with_results_of_all_kinds();
     assert_eq!(project.same(&farm, &COMMANDS).await, 3);
     let first = farm.path("daemon.sock");
     farm.set_variable("JETCC_SERVER_UDS", farm.path("second.sock"));

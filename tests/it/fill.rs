@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 
 use crate::harness::farm::{Farm, JETCC};
 use crate::harness::processes::{self, Process};
-use crate::harness::project::{Project, SLOW, many_sources, slow_source};
+use crate::harness::project::{Project, SLOW, slow_source, switched_source};
 use crate::harness::wait::until;
 
 const COMMANDS: [&str; 5] = [
@@ -21,9 +21,6 @@ const COMMANDS: [&str; 5] = [
     "gcc -g -gsplit-dwarf -fstack-usage -MMD -MF s.d -c f0.c -o s.o",
     "clang -g -MD -Wall -S warn.c -o c.s",
 ];
-const WARNS: &str = "#include <stdio.h>\nint f(int x) { int unused; return x; }\n";
-/// Its object is too large for the record.
-const BIG: &str = "int table[200000] = { 1 };\n";
 
 /// A client with a cache and without a farm.
 async fn no_farm() -> Farm {
@@ -32,13 +29,6 @@ async fn no_farm() -> Farm {
     farm.unset_variable("JETCC_DIST_SCHEDULER_URL");
     farm.set_variable("JETCC_CACHE_SIZE", "1G");
     farm
-}
-
-fn project() -> Project {
-    let mut project = Project::new(&many_sources(1));
-    project.write("warn.c", WARNS.as_bytes());
-    project.write("big.c", BIG.as_bytes());
-    project
 }
 
 /// Results that were kept, and compiles that took one.
@@ -50,7 +40,7 @@ async fn kept_and_taken(farm: &Farm) -> (u64, u64) {
 #[tokio::test]
 async fn a_second_build_needs_no_compiler() {
     let farm = no_farm().await;
-    let project = project();
+    let project = Project::with_results_of_all_kinds();
     project.same(&farm, &COMMANDS).await;
     assert_eq!(farm.stats().await.local_for("disabled"), 5, "{}", farm.explain("").await);
     assert!(farm.explain("warn.c").await.contains("local, disabled; its result is kept"));
@@ -73,7 +63,7 @@ async fn a_farm_that_is_down_leaves_the_cache() {
     let mut farm = Farm::builder().workers(0).start().await;
     farm.set_variable("JETCC_CACHE_SIZE", "1G");
     farm.stop("scheduler").await;
-    let project = project();
+    let project = Project::with_results_of_all_kinds();
     project.same(&farm, &COMMANDS).await;
     project.same(&farm, &COMMANDS).await;
     let stats = farm.stats().await;
@@ -84,21 +74,12 @@ async fn a_farm_that_is_down_leaves_the_cache() {
 
 const FLAGS: &str = "-O1 -MD -Iinc";
 
-/// A source that reads another header if `more` says so.
-fn switched(number: u32, more: bool) -> String {
-    format!(
-        "#include \"a.h\"\n#define MORE {}\n#if MORE\n#include <which.h>\n#endif\n\
-         int b = {number} + A;\n",
-        u32::from(more)
-    )
-}
-
 #[tokio::test]
 async fn an_edit_counts_where_it_is_read() {
     let farm = no_farm().await;
     let mut project = Project::new(&[
         ("a.c", "#include \"a.h\"\n#include <which.h>\nint a = A;\n".to_owned()),
-        ("b.c", switched(1, false)),
+        ("b.c", switched_source(1, false)),
         ("a.h", "#define A 1\n".to_owned()),
         ("inc/which.h", "static int which = 1;\n".to_owned()),
     ]);
@@ -117,7 +98,7 @@ async fn an_edit_counts_where_it_is_read() {
     assert_eq!(kept_and_taken(&farm).await, (3, 2), "{}", farm.explain("").await);
 
     // Now it is read, and nobody would say that a file was missing.
-    project.write("b.c", switched(1, true).as_bytes());
+    project.write("b.c", switched_source(1, true).as_bytes());
     project.same(&farm, &[&b]).await;
     assert_eq!(kept_and_taken(&farm).await, (4, 2), "{}", farm.explain("").await);
     project.write("inc/which.h", b"static int which = 3;\nint more = 4;\n");
@@ -145,7 +126,7 @@ async fn failures_are_shown_each_time() {
 #[tokio::test]
 async fn the_users_wishes_are_heard() {
     let mut farm = no_farm().await;
-    let project = project();
+    let project = Project::with_results_of_all_kinds();
     let command = [COMMANDS[0]];
     for (name, value) in
         [("JETCC_NO_CACHE", "1"), ("JETCC_READONLY", "1"), ("LD_LIBRARY_PATH", "/nowhere")]
@@ -170,7 +151,7 @@ async fn the_users_wishes_are_heard() {
 #[tokio::test]
 async fn both_streams_in_one_file_are_what_the_compiler_writes() {
     let farm = no_farm().await;
-    let project = project();
+    let project = Project::with_results_of_all_kinds();
     let into = async |program: &str, redirect: &str| {
         let script = format!("{program} gcc -H -Wall -c warn.c -o w.o {redirect}");
         farm.run(project.path(), "sh", &["-c", &script, JETCC]).await;

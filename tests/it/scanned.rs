@@ -5,7 +5,7 @@ use std::fs;
 use std::time::Duration;
 
 use crate::harness::farm::Farm;
-use crate::harness::project::Project;
+use crate::harness::project::{Project, switched_source};
 
 const FLAGS: &str = "-O1 -g -Iinc -DWHICH=<which.h> -c";
 
@@ -115,40 +115,31 @@ async fn a_file_that_a_worker_misses_is_asked_of_the_compiler() {
     farm.finish().await;
 }
 
-/// A source that reads another header if `more` says so.
-fn switched(number: u32, more: bool) -> String {
-    format!(
-        "#include \"a.h\"\n#define MORE {}\n#if MORE\n#include <which.h>\n#endif\n\
-         int b = {number} + A;\n",
-        u32::from(more)
-    )
-}
-
 #[tokio::test]
 async fn an_edit_that_includes_the_same_needs_no_search() {
     let farm = Farm::builder().start().await;
     let mut project = project();
-    project.write("b.c", switched(1, false).as_bytes());
+    project.write("b.c", switched_source(1, false).as_bytes());
     assert_eq!(project.same(&farm, &[&command("a"), &command("b")]).await, 2);
     let ways = async || {
         let stats = farm.stats().await;
         ["exact", "scanned", "remembered"].map(|way| stats.inputs(way))
     };
     assert_eq!(ways().await, [1, 1, 0]);
-    project.write("b.c", switched(2, false).as_bytes());
+    project.write("b.c", switched_source(2, false).as_bytes());
     tokio::time::sleep(Duration::from_millis(50)).await;
     assert_eq!(project.same(&farm, &[&command("b")]).await, 1);
     project.write("a.h", b"#define A 2\n");
     // What a file younger than the file system's clock says is not kept for the next daemon.
     tokio::time::sleep(Duration::from_millis(50)).await;
     assert_eq!(project.same(&farm, &[&command("b")]).await, 1);
-    project.write("b.c", switched(3, false).as_bytes());
+    project.write("b.c", switched_source(3, false).as_bytes());
     project.write("a.h", b"#define A 3\n");
     farm.stop_daemon().await;
     assert_eq!(project.same(&farm, &[&command("b")]).await, 1);
     assert_eq!(ways().await, [0, 0, 1]);
 
-    project.write("b.c", format!("#include \"names.h\"\n{}", switched(3, false)).as_bytes());
+    project.write("b.c", format!("#include \"names.h\"\n{}", switched_source(3, false)).as_bytes());
     assert_eq!(project.same(&farm, &[&command("b")]).await, 1);
     assert_eq!(ways().await[2], 1);
     farm.finish().await;
@@ -158,9 +149,9 @@ async fn an_edit_that_includes_the_same_needs_no_search() {
 async fn an_edit_that_reads_more_is_noticed() {
     let farm = Farm::builder().start().await;
     let mut project = project();
-    project.write("b.c", switched(1, false).as_bytes());
+    project.write("b.c", switched_source(1, false).as_bytes());
     assert_eq!(project.same(&farm, &[&command("a"), &command("b")]).await, 2);
-    project.write("b.c", switched(2, true).as_bytes());
+    project.write("b.c", switched_source(2, true).as_bytes());
     assert_eq!(project.same(&farm, &[&command("b")]).await, 1);
     let stats = farm.stats().await;
     assert_eq!((stats.inputs("remembered"), stats.asked_for("missed")), (1, 1));
@@ -169,7 +160,7 @@ async fn an_edit_that_reads_more_is_noticed() {
     // Among the files that were read is another header of that name, where the include looks next.
     project.write("inc/a.h", b"#define A 4\n");
     let command = "gcc -O1 -Iinc -I. -c b.c -o b.o";
-    let angled = |number, more| switched(number, more).replace("<which.h>", "<a.h>");
+    let angled = |number, more| switched_source(number, more).replace("<which.h>", "<a.h>");
     for number in [3, 4] {
         project.write("b.c", angled(number, false).as_bytes());
         assert_eq!(project.same(&farm, &[command]).await, 1);

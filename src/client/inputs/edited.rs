@@ -11,7 +11,7 @@ use std::collections::{HashMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::{About, Extent, Inputs, Reader, absolute};
+use super::{About, Extent, Inputs, Reader, absolute, base_name, folder_of};
 use crate::compiler::FileFacts;
 use crate::compiler::includes::{self, Header, Include};
 use crate::compiler::search::Search;
@@ -23,9 +23,9 @@ use crate::store::walk::Seen;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rules {
     /// Folders for `#include "…"` alone, absolute.
-    quote: Vec<String>,
+    pub quote: Vec<String>,
     /// Folders for both forms, behind `quote`, absolute.
-    angle: Vec<String>,
+    pub angle: Vec<String>,
     /// Macros of the command line that name headers.
     headers: Vec<(String, Header)>,
 }
@@ -139,7 +139,7 @@ fn is_unmistakable(
     said.iter().all(|(path, facts)| {
         // A file that is read through a link has its includes beside the link.
         let links = links.iter().filter(|(_, file)| file == path).map(|(link, _)| link);
-        let folders: Vec<&str> = links.chain([path]).map(|path| folder_of(path)).collect();
+        let folders: Vec<&str> = links.chain([path]).map(|path| folder_of(path.as_str())).collect();
         let finds_same = |include: &Include| {
             !twins.contains(base_name(&include.header.name))
                 || folders.iter().all(|folder| {
@@ -185,14 +185,6 @@ fn twin_names(tree: &Tree) -> HashSet<&str> {
 fn links_to_files(tree: &Tree) -> Vec<(&TreePath, &TreePath)> {
     let links = tree.iter().filter(|(_, node)| matches!(node, Node::Symlink { .. }));
     links.filter_map(|(link, _)| Some((link, tree.resolve_file(link.as_str())?))).collect()
-}
-
-fn base_name(path: &str) -> &str {
-    path.rsplit('/').next().unwrap_or(path)
-}
-
-fn folder_of(path: &TreePath) -> &str {
-    path.as_str().rsplit_once('/').map_or("", |(folder, _)| folder)
 }
 
 #[cfg(test)]

@@ -341,6 +341,16 @@ fn check_source(reader: &Reader) -> Result<(), LocalReason> {
     }
 }
 
+/// The last part of a path, or of a name in an include.
+pub(super) fn base_name(path: &str) -> &str {
+    path.rsplit('/').next().unwrap_or(path)
+}
+
+/// The folder of a full path; of one in the root, nothing.
+pub(super) fn folder_of(path: &str) -> &str {
+    path.rsplit_once('/').map_or("", |(folder, _)| folder)
+}
+
 /// `path` seen from `directory`; not cleaned, because `..` after a link means something else.
 pub(super) fn absolute(directory: &str, path: &str) -> String {
     if path.starts_with('/') { path.to_owned() } else { format!("{directory}/{path}") }

@@ -24,7 +24,7 @@
 
 use std::collections::HashSet;
 
-use super::Inputs;
+use super::{Inputs, base_name};
 use crate::job::reads::{PathList, ReadLists};
 use crate::job::{Node, Tree};
 
@@ -43,17 +43,16 @@ fn fits(tree: &Tree, always: &PathList, offered: &PathList) -> bool {
         return false;
     }
     let links = tree.iter().filter(|(_, node)| matches!(node, Node::Symlink { .. }));
-    let names: HashSet<&str> =
-        read.iter().chain(links.map(|(path, _)| path)).map(|path| name(path.as_str())).collect();
+    let names: HashSet<&str> = read
+        .iter()
+        .chain(links.map(|(path, _)| path))
+        .map(|path| base_name(path.as_str()))
+        .collect();
     tree.iter().all(|(path, node)| {
         !matches!(node, Node::File { .. })
             || read.contains(path)
-            || !names.contains(name(path.as_str()))
+            || !names.contains(base_name(path.as_str()))
     })
-}
-
-fn name(path: &str) -> &str {
-    path.rsplit('/').next().unwrap_or(path)
 }
 
 #[cfg(test)]

@@ -23,13 +23,22 @@ pub(super) struct List {
     pub(super) names: BTreeSet<OsString>,
 }
 
-/// What may have become of files.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Change {
-    /// They were written again as they were.
-    Touched,
-    /// They have another content, that says the same of what it includes.
-    Edited,
+/// What a list is worth now.
+#[derive(Debug)]
+pub(super) enum Worth {
+    /// A compile would read the same.
+    Same,
+    /// As the list, with new contents of some files, which say the same of what they include.
+    Edited(Edited),
+    /// Nothing.
+    Nothing,
+}
+
+/// A list after an edit, which may be taken in the place of the old one.
+#[derive(Debug)]
+pub(super) struct Edited {
+    inputs: Arc<Inputs>,
+    seen: Vec<Seen>,
 }
 
 impl List {
@@ -38,45 +47,50 @@ impl List {
         self.seen.len() + self.folders.len() + self.names.len()
     }
 
-    /// Whether a compile would read the same now, after no more than `change`. A file with another
-    /// stamp is looked into: a branch that is checked out and left again writes files that are what
-    /// they were.
-    pub(super) fn holds(
-        &mut self,
-        folders: &Folders,
-        index: &FileIndex<FileFacts>,
-        change: Change,
-    ) -> bool {
-        if change == Change::Touched {
-            return self.is_renewed(folders, index, change);
+    /// Whether a compile would read the same now. A file with another stamp is looked into: a branch
+    /// that is checked out and left again writes files that are what they were. With an edit the
+    /// list itself stays as it is.
+    pub(super) fn look(&mut self, folders: &Folders, index: &FileIndex<FileFacts>) -> Worth {
+        let mut contents = Contents { inputs: &self.inputs, index, known: None, edits: Vec::new() };
+        let again = walk::changed_again(&mut self.seen, |seen, found| contents.now(seen, found));
+        let Contents { known, edits, .. } = contents;
+        let Self { folders: watched, names, .. } = self;
+        let holds = !matches!(again, Again::Changed(_))
+            && watched
+                .iter_mut()
+                .all(|(folder, moment)| folder_holds(folders, folder, moment, names));
+        if edits.is_empty() {
+            if again == Again::Renewed {
+                let inputs = Inputs { seen: self.seen.clone(), ..(*self.inputs).clone() };
+                self.inputs = Arc::new(inputs);
+            }
+            return if holds { Worth::Same } else { Worth::Nothing };
         }
-        if self.inputs.rules.is_none() {
-            return false;
+        let seen = holds.then(|| self.seen.clone());
+        let (edits, before): (Vec<Edit>, Vec<Seen>) = edits.into_iter().unzip();
+        self.see_again(before);
+        match (seen, known.flatten()) {
+            (Some(seen), Some((tree, _))) => {
+                let inputs = Arc::new(self.inputs.edited(tree, edits, seen.clone()));
+                Worth::Edited(Edited { inputs, seen })
+            }
+            _ => Worth::Nothing,
         }
-        // All edits are believed, or none.
-        let before = (self.inputs.clone(), self.seen.clone());
-        let holds = self.is_renewed(folders, index, change);
-        if !holds {
-            (self.inputs, self.seen) = before;
-        }
-        holds
     }
 
-    fn is_renewed(
-        &mut self,
-        folders: &Folders,
-        index: &FileIndex<FileFacts>,
-        change: Change,
-    ) -> bool {
-        let mut contents =
-            Contents { inputs: &self.inputs, index, change, known: None, edits: Vec::new() };
-        match walk::changed_again(&mut self.seen, |seen, found| contents.now(seen, found)) {
-            Again::Changed(_) => return false,
-            Again::Same => {}
-            Again::Renewed => self.inputs = Arc::new(contents.renewed(&self.seen)),
+    /// Takes an edit.
+    pub(super) fn take(&mut self, Edited { inputs, seen }: Edited) {
+        (self.inputs, self.seen) = (inputs, seen);
+    }
+
+    /// Puts back what was seen of files before they were edited; `before` is in the list's order.
+    fn see_again(&mut self, before: Vec<Seen>) {
+        let mut places = self.seen.iter_mut();
+        for seen in before {
+            if let Some(place) = places.find(|place| place.path == seen.path) {
+                *place = seen;
+            }
         }
-        let Self { folders: watched, names, .. } = self;
-        watched.iter_mut().all(|(folder, moment)| folder_holds(folders, folder, moment, names))
     }
 }
 
@@ -104,9 +118,9 @@ fn folder_holds(
 struct Contents<'a> {
     inputs: &'a Inputs,
     index: &'a FileIndex<FileFacts>,
-    change: Change,
     known: Option<Option<(Tree, HashMap<Digest, usize>)>>,
-    edits: Vec<Edit>,
+    /// With what was seen of the file before.
+    edits: Vec<(Edit, Seen)>,
 }
 
 impl Contents<'_> {
@@ -132,7 +146,7 @@ impl Contents<'_> {
                 }
                 if known.digest != *digest {
                     let is_twin = counts.contains_key(&known.digest);
-                    let may_be = self.change == Change::Edited && !is_twin;
+                    let may_be = self.inputs.rules.is_some() && !is_twin;
                     if !may_be || !says_same(self.index, seen, digest, &known) {
                         return None;
                     }
@@ -140,7 +154,7 @@ impl Contents<'_> {
                     let Known { digest, size, executable, .. } = known;
                     counts.insert(digest, 1);
                     let now = Node::File { digest, size, executable };
-                    self.edits.push(Edit { path: name, before, now });
+                    self.edits.push((Edit { path: name, before, now }, seen.clone()));
                 }
                 Some(again(known.stamp, (!known.settled).then_some(known.digest)))
             }
@@ -153,14 +167,6 @@ impl Contents<'_> {
                 same.then(|| again(stamp, recheck))
             }
             Node::File { .. } | Node::Symlink { .. } | Node::Directory => None,
-        }
-    }
-
-    /// The inputs, of which `seen` is seen now.
-    fn renewed(self, seen: &[Seen]) -> Inputs {
-        match self.known.flatten().filter(|_| !self.edits.is_empty()) {
-            Some((tree, _)) => self.inputs.edited(tree, self.edits, seen.to_vec()),
-            None => Inputs { seen: seen.to_vec(), ..self.inputs.clone() },
         }
     }
 }

@@ -21,7 +21,7 @@ use crate::job::Digest;
 use crate::job::reads::PathList;
 use crate::store::stamps::FileIndex;
 use kept::Shelf;
-use list::{Change, List};
+use list::{List, Worth};
 pub(super) use lookout::Lookout;
 
 /// Most facts (files, folders, names) in memory; what was not used for longest is on disk alone.
@@ -64,11 +64,25 @@ impl Memory {
     pub fn recall(&self, key: &Digest) -> Option<Arc<Inputs>> {
         let lists = self.lists(key);
         let mut lists = lists.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut first = |change| {
-            lists.iter_mut().position(|list| list.holds(&self.folders, &self.index, change))
-        };
-        // Another branch's list is right without an edit.
-        let at = first(Change::Touched).or_else(|| first(Change::Edited))?;
+        let (mut same, mut edited) = (None, None);
+        for (at, list) in lists.iter_mut().enumerate() {
+            match list.look(&self.folders, &self.index) {
+                Worth::Nothing => {}
+                Worth::Edited(edit) => edited = edited.or(Some((at, edit))),
+                // Before any edit: it may be another branch's.
+                Worth::Same => {
+                    same = Some(at);
+                    break;
+                }
+            }
+        }
+        if same.is_none()
+            && let Some((at, edit)) = edited
+        {
+            lists[at].take(edit);
+            same = Some(at);
+        }
+        let at = same?;
         lists[..=at].rotate_right(1);
         Some(lists[0].inputs.clone())
     }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::Doubt;
 use super::presence::{Found, Place, Presence, Probe};
-use crate::client::inputs::{Reader, absolute};
+use crate::client::inputs::{Reader, Rules, absolute, folder_of};
 use crate::compiler::FileFacts;
 use crate::compiler::includes::{self, Header, Include, MacroInclude, macro_hash};
 use crate::compiler::search::Search;
@@ -32,12 +32,10 @@ pub(super) fn follow(
     presence: &Presence,
     index: &FileIndex<FileFacts>,
 ) -> Result<Closure, Doubt> {
-    let folders = |list: &[String]| -> Vec<String> {
-        list.iter().map(|folder| absolute(&reader.directory, folder)).collect()
-    };
+    let Rules { quote, angle, .. } = Rules::of(reader, search);
     let mut walk = Walk {
-        quote: folders(&search.quote),
-        angle: folders(&search.angle),
+        quote,
+        angle,
         index,
         probe: Probe::new(presence),
         closure: Closure::default(),
@@ -254,9 +252,4 @@ impl Walk<'_> {
         self.pending.push_back(path);
         Ok(())
     }
-}
-
-/// The folder of a full path; of one in the root, nothing.
-fn folder_of(path: &str) -> &str {
-    path.rsplit_once('/').map_or("", |(folder, _)| folder)
 }

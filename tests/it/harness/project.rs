@@ -31,6 +31,15 @@ pub(crate) fn many_sources(count: u64) -> Vec<(String, String)> {
     (0..count).map(|n| (format!("f{n}.c"), text(n))).collect()
 }
 
+/// A source that reads `a.h`, which defines `A`, and `which.h` too if `more` says so.
+pub(crate) fn switched_source(number: u32, more: bool) -> String {
+    format!(
+        "#include \"a.h\"\n#define MORE {}\n#if MORE\n#include <which.h>\n#endif\n\
+         int b = {number} + A;\n",
+        u32::from(more)
+    )
+}
+
 const MAKEFILE: &str = "all: $(patsubst %.c,%.o,$(wildcard *.c))\n\
                         %.o: %.c\n\t$(CC) -O1 -c $< -o $@\n";
 
@@ -110,6 +119,15 @@ impl Project {
     /// A project of one file that takes some seconds, `slow.cc`.
     pub(crate) fn slow(salt: u32) -> Self {
         Self::new(&[("slow.cc", slow_source(salt))])
+    }
+
+    /// Sources `f0.c`, `warn.c`, which a compiler warns of, and `big.c`, whose object is too large for
+    /// a record of the cache.
+    pub(crate) fn with_results_of_all_kinds() -> Self {
+        let mut project = Self::new(&many_sources(1));
+        project.write("warn.c", b"#include <stdio.h>\nint f(int x) { int unused; return x; }\n");
+        project.write("big.c", b"int table[200000] = { 1 };\n");
+        project
     }
 
     /// A project of so many small files, with a makefile.
