@@ -226,6 +226,9 @@ impl Farm {
             ("PATH".into(), format!("{}:{path}", folder.display()).into()),
             ("CC".into(), format!("{own} gcc").into()),
             ("CXX".into(), format!("{own} g++").into()),
+            ("RUSTC_WRAPPER".into(), self.own.clone().into()),
+            // What an incremental compile leaves is on this machine alone.
+            ("CARGO_INCREMENTAL".into(), "0".into()),
             ("CMAKE_C_COMPILER_LAUNCHER".into(), self.own.clone().into()),
             ("CMAKE_CXX_COMPILER_LAUNCHER".into(), self.own.clone().into()),
         ]

@@ -10,9 +10,13 @@ use super::daemon::Daemon;
 use super::inputs::Inputs;
 use super::ready_toolchain::ReadyToolchain;
 use super::request::Request;
+use crate::compiler::rustc::CratePlan;
 use crate::compiler::{self, Invocation, Plan, RESPONSE_BYTES_MAX, Verdict};
-use crate::job::{Action, Command, LocalReason, Pool};
-use crate::toolchain::resolve::{ResolveError, Resolved};
+use crate::job::{Action, Command, Kind, LocalReason, Pool};
+use crate::toolchain::resolve::{Equipment, ResolveError, Resolved};
+
+/// The linker that rustc calls unless it is told another.
+const LINKER: &str = "cc";
 
 /// The compiler that `request` names.
 ///
@@ -44,13 +48,42 @@ fn read_response_file(path: &str) -> io::Result<Vec<u8>> {
 
 /// What its command line asks for.
 pub(super) fn plan(request: &Request, compiler: &Resolved) -> Verdict {
+    let Kind::C(family) = compiler.kind else {
+        return compiler::rustc::plan(&request.arguments, &request.directory, &read_response_file);
+    };
     let invocation = Invocation {
-        family: compiler.family,
+        family,
         program: &compiler.argv0,
         arguments: &request.arguments,
         directory: &request.directory,
     };
     compiler::plan(&invocation, &read_response_file)
+}
+
+/// What a compiler of Rust needs besides itself to compile `krate`.
+///
+/// # Errors
+/// [`LocalReason::Flag`] where a linker is named that is no C compiler.
+pub(super) async fn equipment(
+    daemon: &Daemon,
+    request: &Request,
+    krate: &CratePlan,
+) -> Result<Equipment, LocalReason> {
+    let mut equipment = Equipment { target: krate.target.clone(), linker: None };
+    let name = krate.linker.as_deref().unwrap_or(LINKER);
+    // It comes with the compiler.
+    if !krate.links || name == "rust-lld" {
+        return Ok(equipment);
+    }
+    let directory = Path::new(&request.directory);
+    let found = daemon.resolver.resolve(name, directory, &request.environment).await;
+    match found {
+        Ok(Resolved { kind: Kind::C(_), executable, .. }) => equipment.linker = Some(executable),
+        // Some platforms need none.
+        Err(ResolveError::NotFound(_)) if krate.linker.is_none() => {}
+        Ok(_) | Err(_) => return Err(LocalReason::Flag(format!("-C linker={name}"))),
+    }
+    Ok(equipment)
 }
 
 /// The same command as the user's, with the variables that it may see.

@@ -8,13 +8,15 @@ use std::time::Instant;
 
 use super::cache::{Kept, Keys};
 use super::command;
+use super::crates::study::Study;
+use super::crates::{self, CrateReader, answered};
 use super::daemon::Daemon;
-use super::fill::{self, Filling, Stay};
+use super::fill::{self, After, Filling, Stay};
 use super::inputs::{self, Extent, Finder, Inputs, Mode, Way};
 use super::ipc::{CompileRequest, Reply};
 use super::link::Reach;
 use super::locale;
-use super::outputs::{self, Product};
+use super::outputs::{self, Older, Product};
 use super::ready_toolchain::ReadyToolchain;
 use super::remote::{self, Answer, Came, Job, Origin};
 use super::report::{Finding, Laps, Report};
@@ -24,16 +26,13 @@ use super::sent::Sent;
 use crate::compiler::{self, Plan, Verdict};
 use crate::job::reads::PathList;
 use crate::job::wire::{BlobClass, CacheUse, WrongBlob};
-use crate::job::{Action, ActionKey, Digest, Exit, LocalReason, Outcome};
+use crate::job::{Action, ActionKey, Digest, Exit, Family, Kind, LocalReason, Outcome};
 use crate::store::{StoreError, walk};
 use crate::toolchain::resolve::Resolved;
 
-/// Compiles, remotely if it can; the report says what happened. With [`Reply::RunAndTell`] comes
-/// what is to be done then.
-pub async fn compile(
-    daemon: &Daemon,
-    request: CompileRequest,
-) -> (Reply, Report, Option<Box<Filling>>) {
+/// Compiles, remotely if it can; the report says what happened. With a local compile comes what is to
+/// be done when it has ended.
+pub async fn compile(daemon: &Daemon, request: CompileRequest) -> (Reply, Report, After) {
     let begun = Instant::now();
     let mut report = Report {
         file: String::from("?"),
@@ -45,19 +44,22 @@ pub async fn compile(
         local_ms: None,
         kept: None,
     };
-    let (reply, filling) = match story(daemon, request, &mut report).await {
+    let (reply, after) = match story(daemon, request, &mut report).await {
         Ok((reply, finding)) => {
             report.finding = finding;
-            (reply, None)
+            (reply, After::Nothing)
         }
-        Err(Stay { reason, filling }) => {
+        Err(Stay { reason, after }) => {
             report.finding = Finding::Local(reason);
-            let reply = if filling.is_some() { Reply::RunAndTell } else { Reply::RunLocally };
-            (reply, filling)
+            let reply = match after {
+                After::Fill(_) => Reply::RunAndTell,
+                After::Nothing | After::Study(_) => Reply::RunLocally,
+            };
+            (reply, after)
         }
     };
     report.wall_ms = begun.elapsed().as_secs_f64() * 1_000.0;
-    (reply, report, filling)
+    (reply, report, after)
 }
 
 /// The steps, in order.
@@ -70,7 +72,7 @@ async fn story(
     check_wrapper(daemon, &request)?;
     let request = Request::of(request)?;
     report.file.clone_from(&request.program);
-    let compiler = command::resolve(daemon, &request).await?;
+    let mut compiler = command::resolve(daemon, &request).await?;
     let plan = match command::plan(&request, &compiler) {
         Verdict::Remote(plan) => Arc::new(*plan),
         Verdict::Local(reason) => return Err(reason.into()),
@@ -78,19 +80,29 @@ async fn story(
     };
     report.file.clone_from(&plan.source);
     report.language = plan.language.bucket();
-    let environment = compiler::remote_environment(&request.text_environment)?;
-    locale::check_programs(&environment)?;
-
-    outputs::check_targets(Path::new(&request.directory), &plan.outputs, request.umask)?;
+    let subject = match (compiler.kind, &plan.krate) {
+        (_, Some(krate)) => {
+            compiler.equipment = command::equipment(daemon, &request, krate).await?;
+            Subject::Crate(Arc::new(request.crate_reader(&compiler, &plan)))
+        }
+        (Kind::Rust(_), None) => return Ok((Reply::RunLocally, Finding::NotACompile)),
+        (Kind::C(family), None) => {
+            let environment = compiler::remote_environment(&request.text_environment)?;
+            locale::check_programs(&environment)?;
+            Subject::Unit(family, environment)
+        }
+    };
+    let (directory, older) = (Path::new(&request.directory), subject.older());
+    outputs::check_targets(directory, &plan.outputs, older, request.umask)?;
     // Without a farm, only what is kept here is worth a search.
     let farm = request.check_farm(daemon);
-    let shelf = request.shelf(daemon);
+    let shelf = subject.shelf(request.shelf(daemon));
     if shelf == Shelf::Unused {
         farm.clone()?;
     }
     report.laps.end("plan");
 
-    let compile = Compile { request, compiler, plan, environment, farm, shelf };
+    let compile = Compile { request, compiler, plan, subject, farm, shelf };
     for way in [Way::Any, Way::Exact] {
         if let Some(end) = compile.attempt(daemon, way, report).await? {
             return Ok(end);
@@ -104,11 +116,36 @@ struct Compile {
     request: Request,
     compiler: Resolved,
     plan: Arc<Plan>,
-    environment: BTreeMap<String, String>,
+    subject: Subject,
     /// Whether the farm may be asked.
     farm: Result<(), LocalReason>,
     /// What results on this disk are to it if not.
     shelf: Shelf,
+}
+
+/// What is compiled.
+enum Subject {
+    /// A source of C or C++, with the variables that travel.
+    Unit(Family, BTreeMap<String, String>),
+    /// A crate; what was learned of it decides which variables travel.
+    Crate(Arc<CrateReader>),
+}
+
+impl Subject {
+    fn older(&self) -> Older {
+        match self {
+            Self::Unit(..) => Older::Mixed,
+            Self::Crate(_) => Older::Replaced,
+        }
+    }
+
+    /// Local results of crates are not kept: macros may read what nobody names.
+    fn shelf(&self, shelf: Shelf) -> Shelf {
+        match self {
+            Self::Unit(..) => shelf,
+            Self::Crate(_) => shelf.min(Shelf::Searched),
+        }
+    }
 }
 
 /// What names a compile's result.
@@ -156,15 +193,14 @@ impl Compile {
         way: Way,
         report: &mut Report,
     ) -> Result<(Action, Named), LocalReason> {
-        let Self { request, compiler, plan, environment, .. } = self;
+        let Self { request, compiler, plan, .. } = self;
         // 2. What does it need?
         let toolchain = daemon.toolchain(compiler).await?;
         report.laps.end("toolchain");
-        let inputs = self.inputs(daemon, &toolchain, way, report).await?;
+        let (inputs, environment) = self.inputs(daemon, &toolchain, way, report).await?;
 
         // 3. Which compile is this?
-        let action =
-            command::action(request, compiler, plan, environment.clone(), &toolchain, &inputs);
+        let action = command::action(request, compiler, plan, environment, &toolchain, &inputs);
         let keys = Keys::of(&action, &inputs, &daemon.settings.base_dirs);
         Ok((action, Named { keys, inputs, toolchain }))
     }
@@ -191,10 +227,17 @@ impl Compile {
         if inputs.extent != Extent::Exact && misses_file(daemon, &reach, &answer.outcome).await {
             return Ok(None);
         }
+        if let Subject::Crate(reader) = &self.subject
+            && answered::lacked(daemon, &reach, reader, inputs, (&answer.outcome, &outputs)).await
+        {
+            return Ok(None);
+        }
 
         // 6. Believe it only if it is whole and nothing changed meanwhile.
         let checked = check(daemon, plan, &answer.outcome, inputs)?;
-        locale::check_messages(&request.text_environment, &answer.outcome, toolchain)?;
+        if let Subject::Unit(..) = &self.subject {
+            locale::check_messages(&request.text_environment, &answer.outcome, toolchain)?;
+        }
         let (stdout, stderr) = match outputs::streams(&reach.blobs, &answer.outcome).await {
             Ok(streams) => streams,
             Err(error) => return Err(report_wrong(daemon, &reach, keys.action, error).await),
@@ -207,6 +250,7 @@ impl Compile {
             outputs::write(Path::new(&request.directory), &result.outputs, request.umask)?;
             keys.action = precise_key(daemon, inputs, &keys.command, answer.reads.as_ref());
             request.keep(daemon, keys, &result);
+            daemon.uploads.of(reach.blobs.space()).learn(answered::made(&answer.outcome).iter());
         }
         report.laps.end("write");
         let reply = result.reply(answer.outcome.exit);
@@ -222,6 +266,10 @@ impl Compile {
         reason: LocalReason,
         report: &mut Report,
     ) -> Result<(Reply, Finding), Stay> {
+        if let (Subject::Crate(reader), LocalReason::RemoteFailed) = (&self.subject, &reason) {
+            let study = Study::new((**reader).clone(), named.inputs);
+            return Err(Stay { reason, after: After::Study(Box::new(study)) });
+        }
         if self.shelf != Shelf::Filled || !reason.is_of_no_farm() {
             return Err(reason.into());
         }
@@ -236,7 +284,7 @@ impl Compile {
         let command = (&self.compiler, &self.plan);
         let filling = Filling::new(&self.request, command, (keys, inputs), toolchain);
         daemon.stats.count_miss(report.language);
-        Err(Stay { reason, filling: Some(Box::new(filling)) })
+        Err(Stay { reason, after: After::Fill(Box::new(filling)) })
     }
 
     async fn inputs(
@@ -245,19 +293,28 @@ impl Compile {
         toolchain: &ReadyToolchain,
         way: Way,
         report: &mut Report,
-    ) -> Result<Arc<Inputs>, LocalReason> {
-        let reader = self.request.reader(&self.compiler, &self.plan, toolchain, &self.environment);
-        if let Err(reason) = &self.farm
-            && self.shelf <= Shelf::Recalled
-        {
+    ) -> Result<(Arc<Inputs>, BTreeMap<String, String>), LocalReason> {
+        let no_farm = self.farm.as_ref().err().filter(|_| self.shelf <= Shelf::Recalled);
+        let (family, environment) = match &self.subject {
+            Subject::Unit(family, environment) => (*family, environment),
+            Subject::Crate(_) if let Some(reason) = no_farm => return Err(reason.clone()),
+            Subject::Crate(reader) => {
+                let found = crates::discover(reader, &daemon.crates).await?;
+                report.laps.end("inputs (crate)");
+                return Ok(found);
+            }
+        };
+        let reader =
+            self.request.reader(family, &self.compiler, &self.plan, toolchain, environment);
+        if let Some(reason) = no_farm {
             let inputs = inputs::recall(&reader, &daemon.memory).ok_or_else(|| reason.clone())?;
             report.laps.end(Mode::Remembered.step());
-            return Ok(inputs);
+            return Ok((inputs, environment.clone()));
         }
         let found = inputs::discover(reader, &Finder::of(daemon), way).await?;
         daemon.stats.count_inputs(&found);
         report.laps.end(found.mode.step());
-        Ok(found.inputs)
+        Ok((found.inputs, environment.clone()))
     }
 }
 

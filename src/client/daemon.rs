@@ -17,6 +17,9 @@ use tokio::sync::Semaphore;
 
 use super::cache::{Kept, Keys, Results};
 use super::compile;
+use super::crates::learned::Learned;
+use super::crates::{self, Crates};
+use super::fill::After;
 use super::history::History;
 use super::ipc::{self, Reply, Request, Told};
 use super::keeper;
@@ -76,6 +79,8 @@ pub struct Daemon {
     pub passes: Semaphore,
     /// Follows includes.
     pub scanner: Arc<Scanner>,
+    /// What is known of crates.
+    pub crates: Crates,
     toolchains: Toolchains<FileFacts>,
     ready: Mutex<std::collections::HashMap<Digest, Arc<ReadyToolchain>>>,
     history: History,
@@ -123,6 +128,10 @@ impl Daemon {
             view: View::own(),
             passes: Semaphore::new(cores + 1),
             scanner: Arc::new(Scanner::new(home.cache_dir.join("searches"))),
+            crates: Crates {
+                index: crates::index(),
+                learned: Learned::open(home.cache_dir.join("crates")),
+            },
             history: History::open(home.cache_dir.join("history")),
             slots: Slots::new(settings.local_slots.unwrap_or(cores)),
             active: AtomicUsize::new(0),
@@ -364,21 +373,26 @@ async fn answer(daemon: &Daemon, mut stream: UnixStream, lifecycle: &Lifecycle) 
 async fn compile_for(daemon: &Daemon, request: ipc::CompileRequest, mut stream: UnixStream) {
     let _active = Active::of(daemon);
     let done = Box::pin(async {
-        let (reply, report, filling) = compile::compile(daemon, request).await;
+        let (reply, report, after) = compile::compile(daemon, request).await;
         let slot = match (&reply, &report.finding) {
             (Reply::RunLocally | Reply::RunAndTell, Finding::Local(_)) => {
                 Some(daemon.slots.acquire().await)
             }
             _ => None,
         };
-        (reply, report, filling, slot)
+        (reply, report, after, slot)
     });
-    let Some((reply, mut report, filling, slot)) = while_wrapper_waits(&mut stream, done).await
+    let Some((reply, mut report, after, slot)) = while_wrapper_waits(&mut stream, done).await
     else {
         return tracing::debug!("wrapper went away");
     };
     daemon.stats.count(&report);
-    let (filling, begun) = (filling.map(|filling| filling.begin()), Instant::now());
+    let (filling, study) = match after {
+        After::Nothing => (None, None),
+        After::Fill(filling) => (Some(filling.begin()), None),
+        After::Study(study) => (None, Some(study)),
+    };
+    let begun = Instant::now();
     let sent = ipc::send(&mut stream, &reply).await;
     let ms = || begun.elapsed().as_secs_f64() * 1_000.0;
     match filling.filter(|_| sent.is_ok()) {
@@ -396,6 +410,9 @@ async fn compile_for(daemon: &Daemon, request: ipc::CompileRequest, mut stream: 
             if slot.is_some() && sent.is_ok() {
                 until_closed(&mut stream).await;
                 report.local_ms = Some(ms());
+                if let Some(study) = study {
+                    tokio::task::block_in_place(|| study.conclude(&daemon.crates.learned));
+                }
             }
             daemon.history.remember(&report);
         }

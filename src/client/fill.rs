@@ -15,6 +15,7 @@ use tokio::net::UnixStream;
 
 use super::cache::{Kept, Keys, THIS_MACHINE};
 use super::compile::precise_key;
+use super::crates::study::Study;
 use super::daemon::Daemon;
 use super::inputs::{self, Extent, Inputs, absolute};
 use super::ipc::Told;
@@ -34,15 +35,25 @@ use crate::toolchain::resolve::Resolved;
 /// Most names in a rule of dependencies, each as often as it was read.
 const NAMES_MAX: usize = 100_000;
 
-/// Why a compile runs on this machine, and what becomes of its result.
+/// Why a compile runs on this machine, and what is to be done then.
 pub(super) struct Stay {
     pub(super) reason: LocalReason,
-    pub(super) filling: Option<Box<Filling>>,
+    pub(super) after: After,
+}
+
+/// What is to be done when a local compile has ended.
+pub enum After {
+    /// Nothing.
+    Nothing,
+    /// Its result is kept.
+    Fill(Box<Filling>),
+    /// It is looked at for what a worker's compile lacked.
+    Study(Box<Study>),
 }
 
 impl From<LocalReason> for Stay {
     fn from(reason: LocalReason) -> Self {
-        Self { reason, filling: None }
+        Self { reason, after: After::Nothing }
     }
 }
 

@@ -11,6 +11,7 @@ pub mod bases;
 pub mod cache;
 mod command;
 pub mod compile;
+pub mod crates;
 pub mod daemon;
 mod fill;
 mod folders;

@@ -18,15 +18,16 @@ const OUTPUT_BYTES_MAX: u64 = 2 << 30;
 
 /// Checks that every wanted file could be written where the local compiler would write it: only
 /// plain files in existing folders. Anything else is left to the local compiler, and so is a file
-/// with other names or another mode than a new one has under `umask`: compilers and assemblers
-/// write some outputs into the file that is there and replace others. A umask that takes rights
-/// from the owner keeps a compiler from opening again what it wrote.
+/// with other names or another mode than a new one has under `umask`, unless all are
+/// [`Older::Replaced`]. A umask that takes rights from the owner keeps a compiler from opening again
+/// what it wrote.
 ///
 /// # Errors
 /// [`LocalReason::OutputTarget`] naming the target.
 pub fn check_targets(
     directory: &Path,
     wanted: &[WantedOutput],
+    older: Older,
     umask: u32,
 ) -> Result<(), LocalReason> {
     if umask & 0o600 != 0 {
@@ -34,7 +35,8 @@ pub fn check_targets(
     }
     let mode = 0o666 & !umask;
     let is_ordinary = |found: &fs::Metadata| {
-        found.is_file() && found.nlink() == 1 && found.mode() & 0o7777 == mode
+        let is_new = found.nlink() == 1 && found.mode() & 0o7777 == mode;
+        found.is_file() && (is_new || older == Older::Replaced)
     };
     for output in wanted {
         let target = directory.join(&output.path);
@@ -50,6 +52,15 @@ pub fn check_targets(
         }
     }
     Ok(())
+}
+
+/// What the compiler does with a file that stands where it writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Older {
+    /// Compilers and assemblers of C write some outputs into it and replace others.
+    Mixed,
+    /// rustc puts a new file in its place.
+    Replaced,
 }
 
 fn writable(path: &Path) -> bool {
@@ -234,12 +245,18 @@ mod tests {
         fs::hard_link(make("twice.d", 0o640), folder.path().join("again.d")).unwrap();
         make("old.o", 0o640);
         for path in ["/dev/null", "missing/a.o", ".", "private.d", "twice.d"] {
-            let checked = check_targets(folder.path(), &[wanted(path)], 0o027);
+            let checked = check_targets(folder.path(), &[wanted(path)], Older::Mixed, 0o027);
             assert!(matches!(checked, Err(LocalReason::OutputTarget(_))), "{path}");
         }
         for path in ["new.o", "old.o"] {
-            assert!(check_targets(folder.path(), &[wanted(path)], 0o027).is_ok(), "{path}");
-            assert!(check_targets(folder.path(), &[wanted(path)], 0o227).is_err(), "{path}");
+            assert!(
+                check_targets(folder.path(), &[wanted(path)], Older::Mixed, 0o027).is_ok(),
+                "{path}"
+            );
+            assert!(
+                check_targets(folder.path(), &[wanted(path)], Older::Mixed, 0o227).is_err(),
+                "{path}"
+            );
         }
     }
 

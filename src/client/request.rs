@@ -8,6 +8,7 @@ use bytes::Bytes;
 
 use super::bases;
 use super::cache::{Kept, Keys};
+use super::crates::CrateReader;
 use super::daemon::Daemon;
 use super::inputs::{self, Inputs, Reader};
 use super::ipc::{CompileRequest, Diagnostics, OsText};
@@ -16,7 +17,7 @@ use super::remote::Job;
 use crate::compiler::Plan;
 use crate::job::reads::ReadsAsked;
 use crate::job::wire::CacheUse;
-use crate::job::{Action, LocalReason};
+use crate::job::{Action, Family, LocalReason};
 use crate::toolchain::resolve::Resolved;
 
 /// A request as text, and what the daemon found out about it.
@@ -154,14 +155,26 @@ impl Request {
         }
     }
 
+    pub(super) fn crate_reader(&self, compiler: &Resolved, plan: &Arc<Plan>) -> CrateReader {
+        CrateReader {
+            compiler: compiler.clone(),
+            plan: plan.clone(),
+            directory: self.directory.clone(),
+            logical_directory: self.logical_directory(),
+            environment: self.text_environment.clone(),
+        }
+    }
+
     pub(super) fn reader(
         &self,
+        family: Family,
         compiler: &Resolved,
         plan: &Arc<Plan>,
         toolchain: &ReadyToolchain,
         travelling: &BTreeMap<String, String>,
     ) -> Reader {
         Reader {
+            family,
             toolchain: toolchain.digest,
             travelling: travelling.clone(),
             compiler: compiler.clone(),

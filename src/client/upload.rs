@@ -21,6 +21,9 @@ use crate::store::{BLOB_BYTES_MAX, Blobs, Compressed};
 const INPUT_KNOWN: Duration = Duration::from_secs(30 * 60);
 /// Toolchains are kept for a month; looking again once a day is cheap.
 const TOOLCHAIN_KNOWN: Duration = Duration::from_secs(24 * 3_600);
+/// Smallest file that the store is asked about before it goes up, in bytes: a smaller one is sent in
+/// less time than the question takes.
+const ASKED_BYTES_MIN: usize = 64 << 10;
 /// Uploads at once, per compile.
 const AT_ONCE: usize = 16;
 /// Largest file that travels inside a request, in bytes.
@@ -182,6 +185,9 @@ impl Uploads {
                     format!("blob has {} bytes, wanted at most {BLOB_BYTES_MAX}", bytes.len());
                 return Err(LocalReason::Store(words));
             }
+            if bytes.len() >= ASKED_BYTES_MIN && is_there(blobs, name).await {
+                return Ok(Instant::now());
+            }
             put(blobs, name.0, &pack(name.1, bytes, source).await?, sent).await
         };
         self.flight(name).get_or_try_init(upload).await.map(drop)
@@ -246,6 +252,21 @@ async fn small(name: Name, source: &Source) -> Result<Option<Bytes>, LocalReason
 async fn pack(digest: Digest, bytes: Bytes, source: &Source) -> Result<Compressed, LocalReason> {
     let blob = Compressed::of(bytes).await;
     if blob.digest == digest { Ok(blob) } else { Err(changed(source)) }
+}
+
+/// Whether the store holds an input already, perhaps as the output of an earlier compile: workers look
+/// there too. An upload that was not needed does no harm.
+async fn is_there(blobs: &Blobs, (class, digest): Name) -> bool {
+    let places = match class {
+        BlobClass::Input => &[BlobClass::Output, BlobClass::Input][..],
+        BlobClass::Output | BlobClass::Toolchain => &[],
+    };
+    for place in places {
+        if blobs.has(*place, digest).await.unwrap_or(false) {
+            return true;
+        }
+    }
+    false
 }
 
 /// Stores `blob`; gives when that was.

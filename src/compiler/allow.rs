@@ -7,9 +7,9 @@
 
 use std::collections::{HashSet, VecDeque};
 
-use super::environment;
 use super::family::family_of_name;
-use crate::job::{Command, Node, Tree, TreePath};
+use super::{environment, rustc};
+use crate::job::{Command, Kind, Node, RustTool, Tree, TreePath};
 
 /// Most links followed on the way to a file, as in the kernel.
 const LINKS_MAX: usize = 40;
@@ -56,11 +56,15 @@ pub fn check(command: &Command, toolchain: &Tree) -> Result<(), String> {
             command.arguments.len()
         ));
     }
-    check_executable(&command.executable, toolchain)?;
+    let kind = check_executable(&command.executable, toolchain)?;
     if !command.directory.starts_with('/') || command.directory.contains('\0') {
         return Err(format!("directory `{}` is not absolute", command.directory));
     }
     let arguments = || command.arguments.iter().skip(1).map(String::as_str);
+    if let Kind::Rust(_) = kind {
+        rustc::allow::check(arguments())?;
+        return rustc::allow::check_environment(command.environment.keys());
+    }
     if !arguments().any(|argument| STEPS.contains(&argument)) {
         return Err("the command is no compile: neither `-c` nor `-S`".into());
     }
@@ -73,11 +77,13 @@ pub fn check(command: &Command, toolchain: &Tree) -> Result<(), String> {
 
 /// Whether `inputs` hold nothing that a compiler of `toolchain` would load as code by itself:
 /// shared objects, gcc's spec file, and whatever lies in a folder of the toolchain's programs
-/// (`clang.cfg`).
+/// (`clang.cfg`). Shared objects are what macros of Rust come in: the one thing that `command` may
+/// load if it starts a compiler of Rust.
 ///
 /// # Errors
 /// What is refused and why, for people.
-pub fn check_inputs(inputs: &Tree, toolchain: &Tree) -> Result<(), String> {
+pub fn check_inputs(command: &Command, inputs: &Tree, toolchain: &Tree) -> Result<(), String> {
+    let may_load = matches!(check_executable(&command.executable, toolchain), Ok(Kind::Rust(_)));
     let programs: HashSet<&str> = toolchain
         .iter()
         .filter(|(_, node)| matches!(node, Node::File { executable: true, .. }))
@@ -90,7 +96,7 @@ pub fn check_inputs(inputs: &Tree, toolchain: &Tree) -> Result<(), String> {
         if matches!(node, Node::Directory) || toolchain.get(path).is_some() {
             continue;
         }
-        let why = if is_shared_object(name) {
+        let why = if is_shared_object(name) && !may_load {
             "is a shared object"
         } else if name == "specs" || name.starts_with("gconv-modules") {
             "is read by the compiler itself"
@@ -119,20 +125,20 @@ fn is_shared_object(name: &str) -> bool {
     })
 }
 
-fn check_executable(executable: &str, toolchain: &Tree) -> Result<(), String> {
+fn check_executable(executable: &str, toolchain: &Tree) -> Result<Kind, String> {
     let found = resolve_path(executable, toolchain);
     match found.as_ref().and_then(|found| toolchain.get(found)) {
         Some(Node::File { executable: true, .. }) => {}
         Some(_) => return Err(format!("`{executable}` is no executable file of the toolchain")),
         None => return Err(format!("`{executable}` is not in the toolchain")),
     }
-    let is_compiler =
-        |path: &str| folder_and_name(path).is_some_and(|(_, name)| family_of_name(name).is_some());
-    if is_compiler(executable) || found.is_some_and(|found| is_compiler(found.as_str())) {
-        Ok(())
-    } else {
-        Err(format!("`{executable}` is no compiler that is known here"))
-    }
+    let kind_of = |path: &str| {
+        let (_, name) = folder_and_name(path)?;
+        family_of_name(name).map(Kind::C).or_else(|| RustTool::of_name(name).map(Kind::Rust))
+    };
+    kind_of(executable)
+        .or_else(|| found.as_ref().and_then(|found| kind_of(found.as_str())))
+        .ok_or_else(|| format!("`{executable}` is no compiler that is known here"))
 }
 
 fn check_argument(argument: &str, next: Option<&str>, toolchain: &Tree) -> Result<(), String> {
@@ -363,7 +369,7 @@ mod tests {
             let mut inputs = Tree::default();
             let node = Node::File { digest: Digest::of(b"y"), size: 1, executable: true };
             inputs.insert(TreePath::try_from(path).unwrap(), node);
-            check_inputs(&inputs, &toolchain())
+            check_inputs(&command("/bin/gcc", &[]), &inputs, &toolchain())
         };
         for path in
             ["/w/a.c", "/w/so.h", "/w/a.so.h", "/usr/lib/gcc/x.h", "/w/specs/a.h", "/w/.so_x"]

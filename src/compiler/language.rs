@@ -19,6 +19,8 @@ pub enum Language {
     Assembler,
     /// Assembler that goes through the preprocessor first.
     AssemblerWithCpp,
+    /// Rust; no flag of a C compiler names it.
+    Rust,
 }
 
 impl Language {
@@ -28,7 +30,7 @@ impl Language {
         match self {
             Self::C | Self::Cxx | Self::AssemblerWithCpp => true,
             Self::PreprocessedC | Self::PreprocessedCxx => family == Family::Clang,
-            Self::Assembler => false,
+            Self::Assembler | Self::Rust => false,
         }
     }
 
@@ -42,6 +44,7 @@ impl Language {
         match self {
             Self::C | Self::Cxx | Self::PreprocessedC | Self::PreprocessedCxx => "C/C++",
             Self::Assembler | Self::AssemblerWithCpp => "Assembler",
+            Self::Rust => "Rust",
         }
     }
 
@@ -54,6 +57,7 @@ impl Language {
             Self::PreprocessedCxx => "c++-cpp-output",
             Self::Assembler => "assembler",
             Self::AssemblerWithCpp => "assembler-with-cpp",
+            Self::Rust => "rust",
         }
     }
 }

@@ -1,4 +1,5 @@
-//! What gcc and clang do with a command line: pure knowledge, without I/O and without processes.
+//! What gcc, clang and rustc do with a command line: pure knowledge, without I/O and without
+//! processes.
 //!
 //! Called by `client` (may this compile travel, what does it read and write, what does the
 //! compiler's dependency pass say) and by `worker` ([`allow`]: what it agrees to run). Promises:
@@ -12,7 +13,8 @@
 //! Reading order: [`family`], `response`, `flags` (the tables), `scan` (argv into words),
 //! `fold` (words into one description), `nested` (`-Wa,`, `-Wp,`, `-Xclang`), [`language`],
 //! `outputs`, `plan` (the story), [`environment`]; then what reads bytes: [`depfile`],
-//! [`search`], [`version`], [`facts`] (with [`includes`]); then the worker's side, [`allow`].
+//! [`search`], [`version`], [`facts`] (with [`includes`]); then [`rustc`], which has all of this of
+//! its own; then the worker's side, [`allow`].
 
 pub mod allow;
 pub mod depfile;
@@ -29,6 +31,7 @@ mod nested;
 mod outputs;
 pub mod plan;
 mod response;
+pub mod rustc;
 mod scan;
 pub mod search;
 pub mod version;

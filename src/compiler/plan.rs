@@ -7,6 +7,7 @@ use super::flags::{Effect, Table};
 use super::fold::{self, DependencyFlag, Seen};
 use super::language::{Kind, Language};
 use super::outputs;
+use super::rustc::CratePlan;
 use super::scan::{Word, scan};
 use super::{nested, response};
 use crate::job::reads::Way;
@@ -62,6 +63,8 @@ pub struct Plan {
     pub reads: Option<Way>,
     /// The command itself defines both `__DATE__` and `__TIME__`, so the clock does not matter.
     pub fixed_time: bool,
+    /// What only a crate of Rust has; it has no dependency pass and nothing to preprocess.
+    pub krate: Option<CratePlan>,
 }
 
 /// What decides about includes besides the files themselves.
@@ -127,6 +130,7 @@ fn decide(invocation: &Invocation<'_>) -> Result<Option<Plan>, LocalReason> {
         dependency: preprocessed.then(|| dependency_pass(&words, invocation.family, language)),
         fixed_time: fixes_time(&seen),
         preprocessing: preprocessing(&seen, &words),
+        krate: None,
         arguments: invocation.arguments.to_vec(),
         input_files: seen.input_files,
         directories: seen.directories,

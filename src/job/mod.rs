@@ -35,5 +35,5 @@ pub use lane::Lane;
 pub use outcome::{Content, Exit, Outcome, Output, StepTimes};
 pub use principal::{Principal, User};
 pub use reason::LocalReason;
-pub use toolchain::{Family, Toolchain};
+pub use toolchain::{Family, Kind, RustTool, Toolchain};
 pub use tree::{Node, Tree, TreePath};

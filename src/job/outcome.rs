@@ -72,6 +72,11 @@ pub struct Output {
     pub content: Content,
 }
 
+/// Whether an output of this path is one that other compiles read: a compiled crate of Rust.
+pub fn is_artifact(path: &str) -> bool {
+    [".rlib", ".rmeta", ".so"].iter().any(|suffix| path.ends_with(suffix))
+}
+
 /// Everything a local run of the command would have shown.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Outcome {

@@ -47,6 +47,10 @@ pub enum LocalReason {
     InputChanged(String),
     /// An input that cannot be read or is neither file, link nor directory.
     UnreadableInput(String),
+    /// The inputs are larger than what travels; how large.
+    TooLarge(String),
+    /// Workers fail to compile this crate, and this machine does not; its name.
+    OnlyHere(String),
     /// The folder of an output does not exist or cannot be written, or the output is special.
     OutputTarget(String),
     // --- the toolchain ---
@@ -115,6 +119,8 @@ impl LocalReason {
             Self::DependencyPass => "dependency-pass",
             Self::InputChanged(_) => "input-changed",
             Self::UnreadableInput(_) => "unreadable-input",
+            Self::TooLarge(_) => "too-large",
+            Self::OnlyHere(_) => "only-here",
             Self::OutputTarget(_) => "output-target",
             Self::Toolchain(_) => "toolchain",
             Self::CompilerScript(_) => "compiler-script",
@@ -155,6 +161,8 @@ impl LocalReason {
             | Self::TwinFiles(text)
             | Self::InputChanged(text)
             | Self::UnreadableInput(text)
+            | Self::TooLarge(text)
+            | Self::OnlyHere(text)
             | Self::OutputTarget(text)
             | Self::Toolchain(text)
             | Self::CompilerScript(text)

@@ -13,6 +13,39 @@ pub enum Family {
     Clang,
 }
 
+/// What kind of compiler a program is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// One of C and C++.
+    C(Family),
+    /// One of Rust.
+    Rust(RustTool),
+}
+
+/// A program that takes rustc's command line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum RustTool {
+    /// rustc itself.
+    Rustc,
+    /// clippy-driver: rustc with more lints.
+    Clippy,
+}
+
+impl RustTool {
+    /// The tool that a program's file name speaks of.
+    pub fn of_name(file_name: &str) -> Option<Self> {
+        [Self::Rustc, Self::Clippy].into_iter().find(|tool| tool.name() == file_name)
+    }
+
+    /// Its file name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Rustc => "rustc",
+            Self::Clippy => "clippy-driver",
+        }
+    }
+}
+
 /// A compile of a small fixed source whose object every copy of the toolchain must reproduce.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reference {

@@ -7,8 +7,8 @@ use futures_util::future::try_join_all;
 
 use super::ask::Asked;
 use super::parts::Parts;
-use super::{Resolved, Settings, ToolchainError, clang, elf, gcc, reference, runtime};
-use crate::job::{Digest, Family, Toolchain};
+use super::{Resolved, Settings, ToolchainError, clang, elf, gcc, reference, runtime, rust};
+use crate::job::{Digest, Family, Kind, Toolchain};
 use crate::store::stamps::FileIndex;
 use crate::store::walk::{self, Built, Seen, TreeBuilder, WalkError};
 
@@ -42,9 +42,10 @@ pub async fn collect<T: Clone + Send + 'static>(
 ) -> Result<Packed, ToolchainError> {
     // 1. What belongs to it, as the compiler itself says.
     let asked = Asked::plain(&compiler.executable, &compiler.search_path);
-    let mut parts = match compiler.family {
-        Family::Gcc => gcc::parts(compiler, &asked).await?,
-        Family::Clang => clang::parts(compiler, &asked).await?,
+    let mut parts = match compiler.kind {
+        Kind::C(Family::Gcc) => gcc::parts(compiler, &asked).await?,
+        Kind::C(Family::Clang) => clang::parts(compiler, &asked).await?,
+        Kind::Rust(_) => rust::parts(compiler, &asked).await?,
     };
     let path = tool_path(compiler, &parts);
 
@@ -57,7 +58,7 @@ pub async fn collect<T: Clone + Send + 'static>(
         }
     }
     let libc = parts.files.iter().find(|path| path.rsplit('/').next() == Some("libc.so.6"));
-    if let (Family::Gcc, Some(libc)) = (compiler.family, libc) {
+    if let (Kind::C(Family::Gcc), Some(libc)) = (compiler.kind, libc) {
         parts.files.extend(runtime::files(libc));
     }
 

@@ -5,9 +5,9 @@
 //! reads, at the paths where the compiler looks for them; its identity covers all of them; and
 //! its references tell whether a copy works.
 //!
-//! Reading order: [`resolve`] finds the compiler (`script` sees through wrapper scripts),
-//! [`collect`] tells the story of packing one, with `parts`, `gcc`, `clang`, `elf` and `runtime`
-//! for what belongs to it and `reference` for the proof; [`registry`] remembers; [`archive`]
+//! Reading order: [`resolve`] finds the compiler (`script` sees through wrapper scripts, `rustup`
+//! through rustup), [`collect`] tells the story of packing one, with `parts`, `gcc`, `clang`, `rust`,
+//! `linker`, `elf` and `runtime` for what belongs to it and `reference` for the proof; [`registry`] remembers; [`archive`]
 //! writes a toolchain to a file and reads it back.
 
 pub mod archive;
@@ -16,11 +16,14 @@ mod clang;
 pub mod collect;
 pub mod elf;
 mod gcc;
+mod linker;
 mod parts;
 mod reference;
 pub mod registry;
 pub mod resolve;
 mod runtime;
+mod rust;
+mod rustup;
 mod script;
 
 use std::io;
@@ -28,7 +31,7 @@ use std::path::PathBuf;
 
 pub use collect::{Packed, collect};
 pub use registry::Toolchains;
-pub use resolve::{ResolveError, Resolved, Resolver, resolve};
+pub use resolve::{Equipment, ResolveError, Resolved, Resolver, resolve};
 
 use crate::exec::ExecError;
 use crate::job::tree::InvalidTree;

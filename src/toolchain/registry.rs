@@ -82,7 +82,8 @@ mod tests {
     use std::path::PathBuf;
 
     use super::*;
-    use crate::job::Family;
+    use crate::job::{Family, Kind};
+    use crate::toolchain::Equipment;
 
     fn toolchains(failure_retry_seconds: u64) -> Toolchains<()> {
         let settings = Settings { failure_retry_seconds, ..Settings::default() };
@@ -94,7 +95,8 @@ mod tests {
             real: path.clone(),
             executable: path,
             argv0: "gcc".to_owned(),
-            family: Family::Gcc,
+            kind: Kind::C(Family::Gcc),
+            equipment: Equipment::default(),
             search_path: "/usr/bin:/bin".to_owned(),
         }
     }

@@ -8,9 +8,9 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use super::ask::{Asked, text};
-use super::{elf, script};
+use super::{elf, rustup, script};
 use crate::exec::{Ended, ExecError};
-use crate::job::Family;
+use crate::job::{Family, Kind, RustTool};
 use crate::store::stamps::Stamp;
 
 /// Searched when there is no `PATH`, as `execvp` does.
@@ -30,9 +30,20 @@ pub struct Resolved {
     /// The file that runs in the end.
     pub real: PathBuf,
     /// Whose command line it speaks.
-    pub family: Family,
+    pub kind: Kind,
     /// The user's `PATH`: where the compiler looks for itself and for its assembler.
     pub search_path: String,
+    /// What it is to be packed with.
+    pub equipment: Equipment,
+}
+
+/// What belongs to a compiler of Rust for some commands and not for others.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Equipment {
+    /// The platform whose standard library is needed, if it is not the compiler's own.
+    pub target: Option<String>,
+    /// The C compiler that links.
+    pub linker: Option<PathBuf>,
 }
 
 /// Why a name means no compiler that can be used.
@@ -41,8 +52,8 @@ pub enum ResolveError {
     /// No such program.
     #[error("`{0}` is not in PATH")]
     NotFound(String),
-    /// A program, but no C or C++ compiler of a known family.
-    #[error("`{0}` is neither gcc nor clang")]
+    /// A program, but no compiler that is known here.
+    #[error("`{0}` is neither gcc nor clang nor rustc")]
     NotACompiler(PathBuf),
     /// A script that adds to the command line, or hides what it calls.
     #[error("`{0}` is a script that does more than call a compiler")]
@@ -69,12 +80,12 @@ type Memory = HashMap<(PathBuf, Stamp, String), Verdict>;
 /// What a file turned out to be.
 #[derive(Clone, Debug)]
 enum Verdict {
-    Compiler(Family),
-    /// A script that calls this compiler, unchanged.
+    Compiler(Kind),
+    /// A program that calls this compiler, unchanged.
     Calls {
         executable: PathBuf,
         argv0: String,
-        family: Family,
+        kind: Kind,
     },
 }
 
@@ -128,17 +139,61 @@ impl Resolver {
         if !is_program(&found) {
             return Err(ResolveError::NotFound(program.to_owned()));
         }
-        let verdict = self.verdict(&found, &search_path, environment).await?;
-        let (executable, argv0, family) = match verdict {
-            Verdict::Compiler(family) => (found, argv0, family),
-            Verdict::Calls { executable, argv0, family } => (executable, argv0, family),
+        let verdict = if rustup::is_proxy(&found) {
+            self.behind_rustup(&found, directory, environment).await?
+        } else {
+            self.verdict(&found, &search_path, environment).await?
+        };
+        let (executable, argv0, kind) = match verdict {
+            Verdict::Compiler(kind) => (found, argv0, kind),
+            Verdict::Calls { executable, argv0, kind } => (executable, argv0, kind),
         };
         let executable = clean(executable)?;
         if executable.to_str().is_none() {
             return Err(ResolveError::NotUtf8(executable));
         }
         let real = canonical(&executable)?;
-        Ok(Resolved { executable, argv0, real, family, search_path })
+        let equipment = Equipment::default();
+        Ok(Resolved { executable, argv0, real, kind, search_path, equipment })
+    }
+
+    /// The tool that rustup starts under the name of `proxy`; remembered where the folder plays no
+    /// part.
+    async fn behind_rustup(
+        &self,
+        proxy: &Path,
+        directory: &Path,
+        environment: &BTreeMap<OsString, OsString>,
+    ) -> Result<Verdict, ResolveError> {
+        let name = proxy.file_name().and_then(OsStr::to_str).unwrap_or_default();
+        let unknown = || ResolveError::NotACompiler(proxy.to_owned());
+        let tool = RustTool::of_name(name).ok_or_else(unknown)?;
+        let io = |source| ResolveError::Io { path: proxy.to_owned(), source };
+        let stamp = Stamp::of(&std::fs::metadata(proxy).map_err(io)?);
+        let key = rustup::key(environment).map(|chosen| (proxy.to_owned(), stamp, chosen));
+        if let Some(verdict) = key.as_ref().and_then(|key| self.recall(key)) {
+            return Ok(verdict);
+        }
+        let executable = rustup::behind(proxy, tool, directory, environment).await?;
+        let argv0 = executable.to_string_lossy().into_owned();
+        let verdict = Verdict::Calls { executable, argv0, kind: Kind::Rust(tool) };
+        if let Some(key) = key {
+            self.remember(key, &verdict);
+        }
+        Ok(verdict)
+    }
+
+    fn recall(&self, key: &(PathBuf, Stamp, String)) -> Option<Verdict> {
+        let memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        memory.get(key).filter(|verdict| verdict.still_there()).cloned()
+    }
+
+    fn remember(&self, key: (PathBuf, Stamp, String), verdict: &Verdict) {
+        let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        if memory.len() >= MEMORY_MAX {
+            memory.clear();
+        }
+        memory.insert(key, verdict.clone());
     }
 
     async fn verdict(
@@ -150,26 +205,21 @@ impl Resolver {
         let io = |source| ResolveError::Io { path: found.to_owned(), source };
         let stamp = Stamp::of(&std::fs::metadata(found).map_err(io)?);
         let key = (found.to_owned(), stamp, search_path.to_owned());
-        let lock = || self.memory.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(verdict) = lock().get(&key).filter(|verdict| verdict.still_there()) {
-            return Ok(verdict.clone());
+        if let Some(verdict) = self.recall(&key) {
+            return Ok(verdict);
         }
         let verdict = match elf::first_bytes(found).map_err(io)? {
-            elf::MAGIC => Verdict::Compiler(family_of(found, search_path).await?),
+            elf::MAGIC => Verdict::Compiler(kind_of(found, search_path).await?),
             [b'#', b'!', ..] => {
                 let accept = |candidate: &Path| !self.is_launcher(candidate);
                 let (executable, argv0) =
                     script::behind(found, search_path, environment, accept).await?;
-                let family = family_of(&executable, search_path).await?;
-                Verdict::Calls { executable, argv0, family }
+                let kind = kind_of(&executable, search_path).await?;
+                Verdict::Calls { executable, argv0, kind }
             }
             _ => return Err(ResolveError::NotACompiler(found.to_owned())),
         };
-        let mut memory = lock();
-        if memory.len() >= MEMORY_MAX {
-            memory.clear();
-        }
-        memory.insert(key, verdict.clone());
+        self.remember(key, &verdict);
         Ok(verdict)
     }
 
@@ -241,13 +291,16 @@ fn clean(path: PathBuf) -> Result<PathBuf, ResolveError> {
     }
 }
 
-async fn family_of(executable: &Path, search_path: &str) -> Result<Family, ResolveError> {
+async fn kind_of(executable: &Path, search_path: &str) -> Result<Kind, ResolveError> {
     let real = canonical(executable)?;
     let name = real.file_name().and_then(OsStr::to_str).unwrap_or_default();
-    match family_by_name(name) {
-        Some(family) => Ok(family),
-        None => family_by_macros(executable, search_path).await,
+    if let Some(tool) = RustTool::of_name(name) {
+        return Ok(Kind::Rust(tool));
     }
+    Ok(Kind::C(match family_by_name(name) {
+        Some(family) => family,
+        None => family_by_macros(executable, search_path).await?,
+    }))
 }
 
 /// The family of `gcc`, `g++-12`, `aarch64-linux-gnu-gcc-12.1`, `clang++-14` and the like.

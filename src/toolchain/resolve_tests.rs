@@ -46,10 +46,10 @@ async fn path_and_paths() {
     let front = Front::new();
     let gcc = front.resolve("gcc").await.unwrap();
     assert_eq!(gcc.executable, Path::new("/usr/bin/gcc"));
-    assert_eq!((gcc.argv0.as_str(), gcc.family), ("gcc", Family::Gcc));
+    assert_eq!((gcc.argv0.as_str(), gcc.kind), ("gcc", Kind::C(Family::Gcc)));
     assert_eq!(gcc.real, Path::new("/usr/bin/gcc").canonicalize().unwrap());
-    assert_eq!(front.resolve("cc").await.unwrap().family, Family::Gcc);
-    assert_eq!(front.resolve("/usr/bin/clang++").await.unwrap().family, Family::Clang);
+    assert_eq!(front.resolve("cc").await.unwrap().kind, Kind::C(Family::Gcc));
+    assert_eq!(front.resolve("/usr/bin/clang++").await.unwrap().kind, Kind::C(Family::Clang));
     symlink("/usr/bin", front.path("bin")).unwrap();
     let relative = front.resolve("bin/../bin/./gcc").await.unwrap();
     assert_eq!(
@@ -75,7 +75,7 @@ async fn others_are_no_compilers() {
 async fn a_compiler_under_another_name_is_asked() {
     let front = Front::new();
     std::fs::copy(Path::new("/usr/bin/clang").canonicalize().unwrap(), front.path("mycc")).unwrap();
-    assert_eq!(front.resolve("mycc").await.unwrap().family, Family::Clang);
+    assert_eq!(front.resolve("mycc").await.unwrap().kind, Kind::C(Family::Clang));
 }
 
 #[tokio::test]
@@ -91,7 +91,7 @@ async fn masquerades_are_passed() {
     assert_eq!(front.resolve("clang").await.unwrap().executable, Path::new("/usr/bin/clang"));
     // Also when the link is named by its path.
     let named = front.resolve(front.path("clang").to_str().unwrap()).await.unwrap();
-    assert_eq!((named.argv0.as_str(), named.family), ("/usr/bin/clang", Family::Clang));
+    assert_eq!((named.argv0.as_str(), named.kind), ("/usr/bin/clang", Kind::C(Family::Clang)));
 }
 
 #[tokio::test]
@@ -109,8 +109,8 @@ async fn a_script_that_only_calls_is_seen_through() {
     front.script("mycc", "exec clang++ \"$@\"");
     let clang = front.resolve("mycc").await.unwrap();
     assert_eq!(
-        (clang.executable.to_str(), clang.family),
-        (Some("/usr/bin/clang++"), Family::Clang)
+        (clang.executable.to_str(), clang.kind),
+        (Some("/usr/bin/clang++"), Kind::C(Family::Clang))
     );
 }
 

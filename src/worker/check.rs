@@ -31,8 +31,8 @@ pub(super) fn inputs(tree: &Tree, bytes_max: u64) -> Result<(), Trouble> {
 }
 
 /// Checks that no compiler of the toolchain takes an input for code.
-pub(super) fn code(inputs: &Tree, toolchain: &Tree) -> Result<(), Trouble> {
-    allow::check_inputs(inputs, toolchain).map_err(Trouble::Refused)
+pub(super) fn code(command: &Command, inputs: &Tree, toolchain: &Tree) -> Result<(), Trouble> {
+    allow::check_inputs(command, inputs, toolchain).map_err(Trouble::Refused)
 }
 
 /// Checks a command over its toolchain; the executable has to come with that.

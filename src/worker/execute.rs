@@ -108,7 +108,7 @@ impl Executor {
         let inputs = Arc::new(self.inputs(submit, runner, patience).await?);
         let toolchain = self.toolchains.ready(runner, submit, patience).await?;
         check::command(&action.command, &toolchain)?;
-        check::code(&inputs, &toolchain)?;
+        check::code(&action.command, &inputs, &toolchain)?;
         times.fetch_ms = ms(start);
 
         // 3. Both trees at the client's own paths, in a folder that removes itself.

@@ -238,7 +238,14 @@ impl Source {
     }
 
     async fn fetch(&self, (class, digest, size): Wanted) -> Result<(), StoreError> {
-        self.caches.of(class).fetch(&self.blobs, class, digest, size).await
+        let cache = self.caches.of(class);
+        match cache.fetch(&self.blobs, class, digest, size).await {
+            // What one compile has made is what another reads: crates of Rust.
+            Err(StoreError::Missing(_)) if class == BlobClass::Input => {
+                cache.fetch(&self.blobs, BlobClass::Output, digest, size).await
+            }
+            done => done,
+        }
     }
 }
 

@@ -12,6 +12,7 @@ use futures_util::future::{join_all, try_join_all};
 use rustix::fs::{Mode, OFlags, openat};
 
 use crate::exec::Finished;
+use crate::job::outcome::is_artifact;
 use crate::job::wire::{BlobClass, Trouble};
 use crate::job::{Content, Outcome, Output, TreePath};
 use crate::store::{Blobs, Compressed, StoreError};
@@ -188,10 +189,12 @@ pub(super) async fn store(
 ) -> Result<Outcome, Trouble> {
     let exit = sandbox::exit_of(finished.status);
     let mut heads = Vec::new();
+    let mut wishes = vec![Wish::Inline; 2];
     let mut parts = vec![Bytes::from(finished.stdout), Bytes::from(finished.stderr)];
     for file in gathered.files {
         match file.found {
             Some((mode, bytes)) => {
+                wishes.push(Wish::of(&file.path));
                 heads.push((file.path, mode));
                 parts.push(bytes);
             }
@@ -203,6 +206,7 @@ pub(super) async fn store(
         }
     }
     let parts = join_all(parts.into_iter().map(Compressed::of)).await;
+    let parts = parts.into_iter().zip(wishes).collect();
     let mut contents = contents(blobs, inline_bytes_max, parts).await?.into_iter();
     let mut next = || contents.next().ok_or_else(|| Trouble::Sandbox("lost a part".to_owned()));
     let (stdout, stderr) = (next()?, next()?);
@@ -217,13 +221,14 @@ pub(super) async fn store(
 async fn contents(
     blobs: &Blobs,
     inline_bytes_max: u64,
-    parts: Vec<Compressed>,
+    parts: Vec<(Compressed, Wish)>,
 ) -> Result<Vec<Content>, Trouble> {
-    let inline = choose_inline(
-        &parts.iter().map(|part| part.zstd.len() as u64).collect::<Vec<_>>(),
-        inline_bytes_max,
-    );
-    let stored = parts.into_iter().zip(inline).map(|(part, travel)| async move {
+    let size = |(part, wish): &(Compressed, Wish)| match wish {
+        Wish::Inline => part.zstd.len() as u64,
+        Wish::Store => u64::MAX,
+    };
+    let inline = choose_inline(&parts.iter().map(size).collect::<Vec<_>>(), inline_bytes_max);
+    let stored = parts.into_iter().zip(inline).map(|((part, _), travel)| async move {
         let (digest, size) = (part.digest, part.size);
         match travel {
             Travel::Inline => Ok(Content::Inline { digest, size, zstd: part.zstd }),
@@ -239,6 +244,20 @@ async fn contents(
         }
     });
     try_join_all(stored).await
+}
+
+/// Where a part should go if both would do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wish {
+    Inline,
+    /// Other compiles read it: their workers find it in the store.
+    Store,
+}
+
+impl Wish {
+    fn of(path: &str) -> Self {
+        if is_artifact(path) { Self::Store } else { Self::Inline }
+    }
 }
 
 /// How a part reaches the client.

@@ -65,7 +65,7 @@ async fn compile(
     let Reference { command, source_path, source, object_path, object } = reference;
     let inputs = source_tree(&source_path, &source).map_err(Unproved::Failed)?;
     check::command(&command, toolchain)?;
-    check::code(&inputs, toolchain)?;
+    check::code(&command, &inputs, toolchain)?;
     let cache = runner.source.caches.inputs.clone();
     blocking(move || {
         let kept = cache.insert(source.as_bytes());

@@ -53,7 +53,7 @@ pub(super) fn build(
     let names = tests.iter().map(|(_, test)| &test.name).chain(&listing.missing);
     let lookout = lookout(reader, listing, names.map(String::as_str));
     let built = builder.finish();
-    refuse_twins(reader.compiler.family, &built, &once)?;
+    refuse_twins(reader.family, &built, &once)?;
     let always = [&reader.plan.source].into_iter().chain(&reader.plan.input_files);
     let always = always.map(|file| absolute(&reader.directory, file)).chain(named);
     let always = always.filter_map(|path| built.tree.resolve_file(&path).cloned()).collect();
@@ -78,7 +78,7 @@ fn judge(
     if any_time || (facts.time_macro && !fixed_time) {
         return Err(LocalReason::TimeMacro(path.to_owned()));
     }
-    let quotes_unknown = facts.unresolved_line_file && reader.compiler.family == Family::Gcc;
+    let quotes_unknown = facts.unresolved_line_file && reader.family == Family::Gcc;
     if facts.unresolved_include_test || facts.embed || quotes_unknown {
         return Err(LocalReason::UnresolvedIncludeTest(path.to_owned()));
     }
@@ -93,7 +93,7 @@ fn judge(
 
 /// A precompiled header beside a listed one would be read instead of it.
 fn refuse_precompiled(reader: &Reader, path: &str) -> Result<(), LocalReason> {
-    let suffixes = match reader.compiler.family {
+    let suffixes = match reader.family {
         Family::Gcc => &PRECOMPILED[..1],
         Family::Clang => &PRECOMPILED[..],
     };
@@ -113,7 +113,7 @@ fn add_quoted(
     builder: &mut TreeBuilder<'_, FileFacts>,
 ) -> Result<Vec<String>, LocalReason> {
     let mut added = Vec::new();
-    if reader.compiler.family != Family::Gcc {
+    if reader.family != Family::Gcc {
         return Ok(added);
     }
     for name in facts.line_files.iter().filter(|name| !name.starts_with('<')) {

@@ -31,7 +31,7 @@ use super::upload::Sources;
 use crate::compiler::search::Search;
 use crate::compiler::{FileFacts, Plan};
 use crate::job::reads::PathList;
-use crate::job::{Digest, LocalReason};
+use crate::job::{Digest, Family, LocalReason};
 use crate::store::stamps::{FileIndex, now_ns};
 use crate::store::walk::Seen;
 use crate::toolchain::resolve::Resolved;
@@ -177,6 +177,8 @@ pub use precise::{About, open_tree};
 pub struct Reader {
     /// The compiler.
     pub compiler: Resolved,
+    /// Whose command line it speaks.
+    pub family: Family,
     /// What its command line says.
     pub plan: Arc<Plan>,
     /// Physical working directory.

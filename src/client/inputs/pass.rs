@@ -54,6 +54,6 @@ pub(super) async fn ask(
     if !search.complete || !search.frameworks.is_empty() {
         return Err(LocalReason::UnreadableInput("the compiler's search folders".into()));
     }
-    let takes_epoch = version::takes_epoch(reader.compiler.family, &finished.stderr);
+    let takes_epoch = version::takes_epoch(reader.family, &finished.stderr);
     Ok(Listing { files, missing: BTreeSet::new(), search, takes_epoch, began_ns })
 }

@@ -14,9 +14,9 @@ use super::{Finder, Found, Mode, Reader, Way, discover};
 use crate::client::memory::Memory;
 use crate::client::scan::{Doubt, Scanner};
 use crate::compiler::{self, FileFacts, Invocation, Verdict, scan_facts};
-use crate::job::{Digest, Family, LocalReason};
+use crate::job::{Digest, Family, Kind, LocalReason};
 use crate::store::stamps::FileIndex;
-use crate::toolchain::resolve::Resolved;
+use crate::toolchain::resolve::{Equipment, Resolved};
 
 /// What a daemon keeps between compiles.
 struct Desk {
@@ -84,9 +84,11 @@ fn reader(directory: &Path, program: &str, arguments: &[String]) -> Reader {
             real: executable.clone(),
             executable,
             argv0: program.into(),
-            family,
+            kind: Kind::C(family),
             search_path: "/usr/bin:/bin".into(),
+            equipment: Equipment::default(),
         },
+        family,
         plan: Arc::new(*plan),
         logical_directory: directory.clone(),
         directory,

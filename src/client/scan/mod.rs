@@ -179,14 +179,13 @@ pub fn misses_file(stderr: &[u8]) -> bool {
 fn check(reader: &Reader) -> Result<(), Doubt> {
     let is_known = |argument: &String| {
         let starts = |flags: &[&str]| flags.iter().any(|flag| argument.starts_with(flag));
-        let of_family = match reader.compiler.family {
+        let of_family = match reader.family {
             Family::Gcc => starts(&GCC_FLAGS),
             Family::Clang => starts(&CLANG_FLAGS),
         };
         !(starts(&FLAGS) || of_family)
     };
-    let is_gccs =
-        reader.compiler.family == Family::Gcc && reader.travelling.contains_key(GCC_VARIABLE);
+    let is_gccs = reader.family == Family::Gcc && reader.travelling.contains_key(GCC_VARIABLE);
     let is_plain =
         matches!(reader.plan.language, Language::C | Language::Cxx | Language::AssemblerWithCpp);
     if is_plain && !is_gccs && reader.plan.preprocessing.search.iter().all(is_known) {

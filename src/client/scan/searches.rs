@@ -81,9 +81,8 @@ impl Learned {
         let silent = named.iter().map(|folder| stands(folder));
         let places = silent.chain(ignored).chain(listed).collect();
         // clang's driver chooses among the folders that are there before it names any.
-        let chosen = |folder: &&String| {
-            reader.compiler.family == Family::Clang && !named.contains(&folder.as_str())
-        };
+        let chosen =
+            |folder: &&String| reader.family == Family::Clang && !named.contains(&folder.as_str());
         let chosen = search.angle.iter().filter(chosen);
         let parents: BTreeMap<_, _> = chosen
             .flat_map(|folder| parents(&absolute(&reader.directory, folder)))

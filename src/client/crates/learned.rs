@@ -1,0 +1,209 @@
+//! What was found out about crates when an earlier compile lacked something: variables that they ask
+//! for, files that macros read outside of the package, native libraries of the system.
+//!
+//! Only files of the project are learned from words of a failure: a macro may name any file of this
+//! machine in its messages, and it shall not be sent for that.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use serde::{Deserialize, Serialize};
+
+use super::{CrateReader, native};
+use crate::compiler::rustc::{dep_info, environment};
+use crate::job::{Digest, Tree};
+use crate::store::sealed;
+
+/// The version of the file's form.
+const KIND: &str = "crates 1";
+/// Largest file, in bytes.
+const BYTES_MAX: usize = 16 << 20;
+/// Most crates; then the table starts anew.
+const CRATES_MAX: usize = 20_000;
+/// Most files or variables of one crate.
+const LESSON_MAX: usize = 256;
+/// Most words of a failure that are looked at.
+const WORDS_MAX: usize = 20_000;
+/// What linkers say of a library that they do not find, before its name.
+const NO_LIBRARY: [&str; 2] = ["unable to find library -l", "cannot find -l"];
+
+/// What is known of one crate besides what its command says.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lesson {
+    /// Absolute paths of files that it reads.
+    pub files: BTreeSet<String>,
+    /// Names of variables that it asks for.
+    pub variables: BTreeSet<String>,
+}
+
+/// All that was learned.
+#[derive(Debug)]
+pub struct Learned {
+    path: PathBuf,
+    lessons: Mutex<Option<HashMap<Digest, Arc<Lesson>>>>,
+    /// Crates that a worker failed to compile and this machine compiled, for no known reason.
+    strange: Mutex<BTreeSet<Digest>>,
+}
+
+impl Learned {
+    /// What the file at `path` holds, which is read when somebody asks.
+    pub fn open(path: PathBuf) -> Self {
+        Self { path, lessons: Mutex::default(), strange: Mutex::default() }
+    }
+
+    /// What is known of the crate `key`.
+    pub fn of(&self, key: &Digest) -> Arc<Lesson> {
+        self.with(|lessons| lessons.get(key).cloned().unwrap_or_default())
+    }
+
+    /// Whether workers fail to compile the crate `key`, so far as this daemon has seen.
+    pub fn is_strange(&self, key: &Digest) -> bool {
+        self.strange().contains(key)
+    }
+
+    /// Notes that a worker fails to compile what this machine compiles.
+    pub fn note_strange(&self, key: Digest) {
+        self.strange().insert(key);
+    }
+
+    /// Adds to what is known of `reader`'s crate: the variables for which the compile that wrote
+    /// `dep_info` heard something else than it would here. Gives whether there are any.
+    pub fn learn_variables(&self, reader: &CrateReader, dep_info: &[u8]) -> bool {
+        let Some(told) = dep_info::parse(dep_info) else { return false };
+        let differs = |(name, value): &(&String, &Option<String>)| {
+            reader.environment.get(*name) != value.as_ref()
+        };
+        let named = told.variables.iter().filter(differs).map(|(name, _)| name.clone());
+        self.add(reader, Lesson { variables: named.collect(), ..Lesson::default() })
+    }
+
+    /// Adds the files that the words of a failure name, if they are of the project and were not
+    /// there; and libraries of the system. Gives whether there are any.
+    pub fn learn_from_words(&self, reader: &CrateReader, words: &[u8], there: &Tree) -> bool {
+        let words = String::from_utf8_lossy(words);
+        let project = project(&reader.package());
+        let bases = [reader.directory.clone(), reader.package()];
+        let named = words
+            .split(|letter: char| letter.is_whitespace() || "\"'`()[]{},;\\".contains(letter))
+            .map(|word| word.trim_matches(|letter| ":.".contains(letter)))
+            .filter(|word| word.contains(['/', '.']))
+            .take(WORDS_MAX);
+        let mut files = BTreeSet::new();
+        for word in named {
+            for base in &bases {
+                let path = Path::new(base).join(word);
+                // As the kernel follows it, so that no `..` leads out of the project.
+                let Ok(real) = path.canonicalize() else { continue };
+                let path = path.to_string_lossy().into_owned();
+                if real.is_file()
+                    && real.starts_with(&project)
+                    && there.resolve_file(&path).is_none()
+                {
+                    files.insert(path);
+                }
+            }
+        }
+        for name in missing_libraries(&words) {
+            let found = native::of_system(name).into_iter();
+            files.extend(found.filter(|path| there.resolve_file(path).is_none()));
+        }
+        self.add(reader, Lesson { files, ..Lesson::default() })
+    }
+
+    /// Adds the files that the local compile which wrote `dep_info` has read and that were not
+    /// there, and its variables. Gives whether there are any.
+    pub fn learn_from_local(&self, reader: &CrateReader, dep_info: &[u8], there: &Tree) -> bool {
+        let Some(told) = dep_info::parse(dep_info) else { return false };
+        let absolute = |file: &String| super::absolute(&reader.logical_directory, file);
+        let is_new = |path: &String| path.starts_with('/') && there.resolve_file(path).is_none();
+        let files = told.files.iter().map(absolute).filter(is_new).collect();
+        let is_asked = |name: &String| !environment::travels(name);
+        let variables = told.variables.into_keys().filter(is_asked).collect();
+        self.add(reader, Lesson { files, variables })
+    }
+
+    /// Adds `more` to what is known; gives whether anything of it is new.
+    fn add(&self, reader: &CrateReader, more: Lesson) -> bool {
+        let key = reader.key();
+        let (grown, known) = self.with(|lessons| {
+            if lessons.len() >= CRATES_MAX && !lessons.contains_key(&key) {
+                lessons.clear();
+            }
+            let lesson = lessons.entry(key).or_default();
+            let mut all = (**lesson).clone();
+            all.files.extend(more.files);
+            all.variables.extend(more.variables);
+            let fits = all.files.len() <= LESSON_MAX && all.variables.len() <= LESSON_MAX;
+            let grown = fits && all != **lesson;
+            if grown {
+                *lesson = Arc::new(all);
+            }
+            (grown, grown.then(|| lessons.clone()))
+        });
+        if let Some(Err(error)) = known.map(|known| write(&self.path, &known)) {
+            tracing::debug!(%error, "what was learned of crates is not kept");
+        }
+        grown
+    }
+
+    fn with<R>(&self, act: impl FnOnce(&mut HashMap<Digest, Arc<Lesson>>) -> R) -> R {
+        let mut lessons = self.lessons.lock().unwrap_or_else(PoisonError::into_inner);
+        act(lessons.get_or_insert_with(|| read(&self.path)))
+    }
+
+    fn strange(&self) -> MutexGuard<'_, BTreeSet<Digest>> {
+        self.strange.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The outermost folder around `package` that is still of its project: it has a manifest or a version
+/// control of its own.
+fn project(package: &str) -> PathBuf {
+    let package = Path::new(package).canonicalize().unwrap_or_else(|_| package.into());
+    let is_root =
+        |folder: &&Path| folder.join("Cargo.toml").is_file() || folder.join(".git").exists();
+    package.ancestors().filter(is_root).last().unwrap_or(&package).to_owned()
+}
+
+fn missing_libraries(words: &str) -> BTreeSet<&str> {
+    let is_name = |letter: char| letter.is_ascii_alphanumeric() || "_-+.".contains(letter);
+    let named = |start: &&'static str| {
+        let start: &'static str = start;
+        words
+            .split(start)
+            .skip(1)
+            .map(move |rest| &rest[..rest.find(|letter| !is_name(letter)).unwrap_or(rest.len())])
+    };
+    let all = NO_LIBRARY.iter().flat_map(named);
+    all.map(|name| name.trim_end_matches('.')).filter(|name| !name.is_empty()).collect()
+}
+
+fn write(path: &Path, lessons: &HashMap<Digest, Arc<Lesson>>) -> io::Result<()> {
+    let plain: BTreeMap<&Digest, &Lesson> = lessons.iter().map(|(k, v)| (k, &**v)).collect();
+    let bytes = rmp_serde::to_vec(&plain).map_err(io::Error::other)?;
+    if bytes.len() > BYTES_MAX {
+        return Err(io::Error::other("more is known than is kept"));
+    }
+    sealed::write(path, KIND, &bytes).map(drop)
+}
+
+/// What [`write`] wrote; nothing when the file is damaged or of another version.
+fn read(path: &Path) -> HashMap<Digest, Arc<Lesson>> {
+    let bytes = sealed::read(path, KIND, BYTES_MAX).unwrap_or_default();
+    let plain: BTreeMap<Digest, Lesson> = rmp_serde::from_slice(&bytes).unwrap_or_default();
+    plain.into_iter().map(|(key, lesson)| (key, Arc::new(lesson))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn linkers_name_the_libraries_that_they_lack() {
+        let words =
+            "rust-lld: error: unable to find library -lz\\n/usr/bin/ld: cannot find -lfoo_1: No";
+        assert!(missing_libraries(words).into_iter().eq(["foo_1", "z"]));
+    }
+}

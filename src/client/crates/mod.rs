@@ -1,0 +1,226 @@
+//! What does a compile of a crate read? No pass of rustc tells that without compiling, and macros
+//! read whatever they like. So the inputs are everything that a crate may be expected to read: its
+//! package, what its build script made, the crates that it uses and those that these use, native
+//! libraries, and what was found out when an earlier compile lacked something.
+//!
+//! A worker's compile sees nothing else. Where it asked for a variable and heard something else than
+//! it would here, the compiler's own list tells; where it lacked a file, it fails, and the words of
+//! the failure or the local compile that follows tell which ([`learned`]).
+//!
+//! Reading order: [`discover`] and [`find`] (the story), `package`, `uses`, `native`, [`answered`],
+//! [`learned`], [`study`].
+
+pub(super) mod answered;
+pub mod learned;
+mod native;
+mod package;
+pub mod study;
+mod uses;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::Arc;
+
+use super::inputs::{About, Extent, Inputs, absolute};
+use crate::compiler::Plan;
+use crate::compiler::rustc::mentions::{Extra, mentions};
+use crate::compiler::rustc::{CratePlan, environment};
+use crate::job::reads::PathList;
+use crate::job::{Digest, Kind, LocalReason, RustTool};
+use crate::store::stamps::FileIndex;
+use crate::store::walk::{Added, TreeBuilder, WalkError};
+use crate::toolchain::resolve::Resolved;
+
+use learned::{Learned, Lesson};
+
+/// Most bytes of all files of one crate's inputs.
+const INPUT_BYTES_MAX: u64 = 1 << 30;
+/// Files whose digests and mentions are remembered.
+const INDEX_MAX: usize = 100_000;
+
+/// What files of crates say: the crates that they speak of.
+pub type CrateIndex = FileIndex<Arc<BTreeSet<Extra>>>;
+
+/// An empty index.
+pub fn index() -> CrateIndex {
+    FileIndex::new(INDEX_MAX, |bytes| Arc::new(mentions(bytes)))
+}
+
+/// A crate whose inputs are wanted.
+#[derive(Clone, Debug)]
+pub struct CrateReader {
+    /// The compiler.
+    pub compiler: Resolved,
+    /// What its command line says.
+    pub plan: Arc<Plan>,
+    /// Physical working directory.
+    pub directory: String,
+    /// Working directory as `PWD` names it, if that is the same place.
+    pub logical_directory: String,
+    /// The wrapper's variables.
+    pub environment: BTreeMap<String, String>,
+}
+
+impl CrateReader {
+    /// `path` seen from the working directory.
+    fn absolute(&self, path: &str) -> String {
+        absolute(&self.directory, path)
+    }
+
+    /// A variable that names an absolute folder.
+    fn folder(&self, variable: &str) -> Option<&str> {
+        let value = self.environment.get(variable)?;
+        (value.starts_with('/') && Path::new(value).is_dir()).then_some(value)
+    }
+
+    /// The folder of the crate's package.
+    pub fn package(&self) -> String {
+        let source = self.absolute(&self.plan.source);
+        let manifest = Path::new(&source)
+            .ancestors()
+            .skip(1)
+            .find(|folder| folder.join("Cargo.toml").is_file())
+            .and_then(Path::to_str);
+        match self.folder("CARGO_MANIFEST_DIR").or(manifest) {
+            Some(folder) => folder.to_owned(),
+            None => super::inputs::folder_of(&source).to_owned(),
+        }
+    }
+
+    /// Variables that the package's build script has set: cargo keeps its words beside what it made.
+    fn set_by_script(&self) -> BTreeSet<String> {
+        let words = self.folder("OUT_DIR").and_then(|made| Path::new(made).parent());
+        let words = words.and_then(|folder| std::fs::read(folder.join("output")).ok());
+        words
+            .map(|words| environment::set_by_script(&String::from_utf8_lossy(&words)))
+            .unwrap_or_default()
+    }
+
+    /// Names the crate through its edits: equal crates of equal packages learn from one another.
+    pub fn key(&self) -> Digest {
+        let source = self.absolute(&self.plan.source);
+        let name = self.plan.krate.as_ref().map_or("", |krate| &krate.name);
+        Digest::of([source.as_str(), "\0", name].concat().as_bytes())
+    }
+}
+
+/// What this daemon knows of crates.
+#[derive(Debug)]
+pub struct Crates {
+    /// What is in files.
+    pub index: CrateIndex,
+    /// What was learned.
+    pub learned: Learned,
+}
+
+/// The inputs of `reader`'s crate, and the variables that it may see.
+///
+/// # Errors
+/// Why the compile has to run locally.
+pub async fn discover(
+    reader: &Arc<CrateReader>,
+    crates: &Crates,
+) -> Result<(Arc<Inputs>, BTreeMap<String, String>), LocalReason> {
+    let key = reader.key();
+    let Some(krate) = reader.plan.krate.clone() else { return Err(LocalReason::Stopping) };
+    if crates.learned.is_strange(&key) {
+        return Err(LocalReason::OnlyHere(krate.name));
+    }
+    let lesson = crates.learned.of(&key);
+    let (reader, index) = (reader.clone(), crates.index.clone());
+    let finding = tokio::task::spawn_blocking(move || {
+        let mut named = lesson.variables.clone();
+        named.extend(reader.set_by_script());
+        let environment =
+            environment::remote_environment(&reader.environment, &named, krate.links)?;
+        let inputs = find(&reader, &krate, &lesson, &index)?;
+        Ok((Arc::new(inputs), environment))
+    });
+    finding.await.map_err(|_| LocalReason::Stopping)?
+}
+
+/// The inputs of `reader`'s crate; blocking.
+///
+/// # Errors
+/// Why the compile has to run locally.
+pub fn find(
+    reader: &CrateReader,
+    krate: &CratePlan,
+    lesson: &Lesson,
+    index: &CrateIndex,
+) -> Result<Inputs, LocalReason> {
+    let mut builder = TreeBuilder::new(index);
+    // 1. The package, with the crate's root, and what its build script made.
+    let source = reader.absolute(&reader.plan.source);
+    let main = match builder.add(&source).map_err(unreadable)? {
+        Added::File(known) => known.digest,
+        Added::Directory => return Err(LocalReason::UnreadableInput(source)),
+    };
+    package::add(reader, &source, &mut builder)?;
+    // 2. Compiled crates, and what a linker takes besides.
+    uses::add(reader, krate, index, &mut builder)?;
+    native::add(reader, krate, &mut builder)?;
+    // 3. Files that the command names, and those that were missing once.
+    let target = krate.target.iter().filter(|target| target.ends_with(".json"));
+    for file in reader.plan.input_files.iter().chain(target) {
+        builder.add(&reader.absolute(file)).map_err(unreadable)?;
+    }
+    for file in &lesson.files {
+        match builder.add(file) {
+            Ok(_) | Err(WalkError::NotFound(_) | WalkError::NotADirectory(_)) => {}
+            Err(error) => return Err(unreadable(error)),
+        }
+    }
+    if let Kind::Rust(RustTool::Clippy) = reader.compiler.kind {
+        package::add_clippys(reader, &mut builder)?;
+    }
+    add_folders(reader, krate, &mut builder)?;
+    let bytes = builder.bytes();
+    if bytes > INPUT_BYTES_MAX {
+        let words =
+            format!("the crate's inputs have {bytes} bytes, wanted at most {INPUT_BYTES_MAX}");
+        return Err(LocalReason::TooLarge(words));
+    }
+    let built = builder.finish();
+    built.tree.check().map_err(|error| LocalReason::UnreadableInput(error.to_string()))?;
+    let about = About {
+        command: reader.key(),
+        main: Some(main),
+        always: PathList::default(),
+        extent: Extent::Exact,
+        rules: None,
+    };
+    Ok(Inputs::of_tree(about, &built.tree, built.seen))
+}
+
+/// Folders that have to be there even if nothing in them is wanted.
+fn add_folders(
+    reader: &CrateReader,
+    krate: &CratePlan,
+    builder: &mut TreeBuilder<'_, Arc<BTreeSet<Extra>>>,
+) -> Result<(), LocalReason> {
+    let outputs = reader.plan.outputs.iter().filter_map(|output| {
+        let path = reader.absolute(&output.path);
+        path.rsplit_once('/').map(|(folder, _)| folder.to_owned()).filter(|it| !it.is_empty())
+    });
+    let own = [reader.directory.clone(), reader.logical_directory.clone()];
+    for folder in own.into_iter().chain(outputs).filter(|folder| folder != "/") {
+        builder.add_directory(&folder).map_err(unreadable)?;
+    }
+    for folder in krate.crate_folders.iter().chain(&krate.native_folders) {
+        let folder = reader.absolute(folder);
+        match builder.add(&folder) {
+            Ok(_) => {}
+            // The compiler passes over what is not there.
+            Err(WalkError::NotFound(_) | WalkError::NotADirectory(_)) => {
+                builder.watch(Path::new(&folder));
+            }
+            Err(error) => return Err(unreadable(error)),
+        }
+    }
+    Ok(())
+}
+
+fn unreadable(error: WalkError) -> LocalReason {
+    LocalReason::UnreadableInput(error.to_string())
+}

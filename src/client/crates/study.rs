@@ -1,0 +1,55 @@
+//! After a worker failed on a crate: did this machine compile it, and what did it read?
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::CrateReader;
+use super::learned::Learned;
+use crate::client::inputs::Inputs;
+use crate::compiler::rustc::dep_info;
+use crate::job::Tree;
+use crate::store::stamps::{Stamp, now_ns};
+
+/// A local compile under way of a crate on which a worker failed.
+pub struct Study {
+    reader: CrateReader,
+    inputs: Arc<Inputs>,
+    /// Unix time in ns.
+    began_ns: i64,
+}
+
+impl Study {
+    /// The compile begins now; the worker had `inputs`.
+    pub fn new(reader: CrateReader, inputs: Arc<Inputs>) -> Self {
+        Self { reader, inputs, began_ns: now_ns() }
+    }
+
+    /// The compile has ended: what there is to learn goes to `learned`. Blocking.
+    pub fn conclude(self, learned: &Learned) {
+        let plan = &self.reader.plan;
+        let is_written = |path: &String| {
+            let found = std::fs::symlink_metadata(self.reader.absolute(path));
+            found.is_ok_and(|found| !Stamp::of(&found).is_settled(self.began_ns))
+        };
+        let mut required = plan.outputs.iter().filter(|output| output.required);
+        if !required.all(|output| is_written(&output.path)) {
+            // It fails here too.
+            return;
+        }
+        let told = plan.krate.as_ref().and_then(|krate| krate.dep_info.as_ref());
+        let told = told.and_then(|path| read(Path::new(&self.reader.absolute(path))));
+        let there = self.inputs.tree().unwrap_or_default();
+        if !told.is_some_and(|told| self.teaches(learned, &told, &there)) {
+            learned.note_strange(self.reader.key());
+        }
+    }
+
+    fn teaches(&self, learned: &Learned, told: &[u8], there: &Tree) -> bool {
+        learned.learn_from_local(&self.reader, told, there)
+    }
+}
+
+fn read(path: &Path) -> Option<Vec<u8>> {
+    let size = std::fs::metadata(path).ok().filter(std::fs::Metadata::is_file)?.len();
+    (size <= dep_info::BYTES_MAX as u64).then(|| std::fs::read(path).ok()).flatten()
+}

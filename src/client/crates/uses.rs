@@ -1,0 +1,179 @@
+//! The compiled crates that a crate uses, and those that these use in turn.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::path::Path;
+use std::sync::Arc;
+
+use super::{CrateIndex, CrateReader, unreadable};
+use crate::compiler::rustc::mentions::Extra;
+use crate::compiler::rustc::{CratePlan, Depth};
+use crate::job::LocalReason;
+use crate::store::walk::TreeBuilder;
+
+/// Suffixes of compiled crates: metadata alone, metadata and objects, and what can be loaded.
+const SUFFIXES: [&str; 3] = [".rmeta", ".rlib", ".so"];
+
+/// The files of one compiled crate in a folder, by the order of [`SUFFIXES`].
+type Files = [Option<String>; 3];
+
+/// Adds what the command names and what is reached from there. Where objects are not needed,
+/// metadata alone will do.
+pub(super) fn add(
+    reader: &CrateReader,
+    krate: &CratePlan,
+    index: &CrateIndex,
+    builder: &mut TreeBuilder<'_, Arc<BTreeSet<Extra>>>,
+) -> Result<(), LocalReason> {
+    let named = krate.externs.iter().filter_map(|used| used.path.as_deref());
+    let named: Vec<String> = named.map(|path| reader.absolute(path)).collect();
+    let mut shelf = Shelf::of(krate.crate_folders.iter().map(|folder| reader.absolute(folder)));
+    let mut pending: Vec<String> = shelf.without_extra();
+    pending.extend(named.iter().cloned());
+    let mut reached = HashSet::new();
+    while let Some(path) = pending.pop() {
+        if !reached.insert(path.clone()) {
+            continue;
+        }
+        builder.add(&path).map_err(unreadable)?;
+        match mentioned(&path, index)? {
+            Some(extras) => {
+                for extra in extras.iter() {
+                    pending.extend(shelf.take(*extra, krate.depth));
+                }
+            }
+            None => pending.extend(shelf.take_all(krate.depth)),
+        }
+    }
+    Ok(())
+}
+
+/// The crates that the compiled crate at `path` speaks of; `None` when that is not known. What can be
+/// loaded uses nothing that the compiler would look for.
+fn mentioned(path: &str, index: &CrateIndex) -> Result<Option<Arc<BTreeSet<Extra>>>, LocalReason> {
+    if path.ends_with(".so") {
+        return Ok(Some(Arc::default()));
+    }
+    let look = |path: &str| {
+        let known = index.digest(Path::new(path));
+        known.map_err(|error| LocalReason::UnreadableInput(format!("`{path}`: {error}")))
+    };
+    let known = look(path)?;
+    if known.facts.is_some() {
+        return Ok(known.facts);
+    }
+    // It is too large to look into. Its metadata may stand beside it.
+    let beside = path.strip_suffix(".rlib").map(|stem| format!("{stem}.rmeta"));
+    match beside.filter(|beside| Path::new(beside).is_file()) {
+        Some(beside) => Ok(look(&beside)?.facts),
+        None => Ok(None),
+    }
+}
+
+/// The compiled crates in the folders that are searched.
+struct Shelf {
+    by_extra: BTreeMap<Extra, BTreeMap<String, Files>>,
+    /// Those that are found by their name alone.
+    others: Vec<String>,
+}
+
+impl Shelf {
+    fn of(folders: impl Iterator<Item = String>) -> Self {
+        let mut shelf = Self { by_extra: BTreeMap::new(), others: Vec::new() };
+        for folder in folders.collect::<BTreeSet<_>>() {
+            for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
+                if let Some(name) = entry.file_name().to_str() {
+                    shelf.put(&folder, name);
+                }
+            }
+        }
+        shelf.others.sort();
+        shelf
+    }
+
+    fn put(&mut self, folder: &str, name: &str) {
+        let kind = SUFFIXES.iter().position(|suffix| name.ends_with(suffix));
+        let Some(kind) = kind.filter(|_| name.starts_with("lib")) else { return };
+        let path = format!("{folder}/{name}");
+        let stem = &path[..path.len() - SUFFIXES[kind].len()];
+        match Extra::of_stem(stem) {
+            Some(extra) => {
+                let crates = self.by_extra.entry(extra).or_default();
+                crates.entry(stem.to_owned()).or_default()[kind] = Some(path.clone());
+            }
+            None if kind < 2 => self.others.push(path),
+            // A native library: that of a crate has an extra part, or is named.
+            None => {}
+        }
+    }
+
+    /// Crates without an extra part are found by their names, which nobody can read off.
+    fn without_extra(&self) -> Vec<String> {
+        self.others.clone()
+    }
+
+    /// The files with this extra part, once.
+    fn take(&mut self, extra: Extra, depth: Depth) -> Vec<String> {
+        let crates = self.by_extra.remove(&extra).unwrap_or_default();
+        crates.into_values().flat_map(|files| chosen(files, depth)).collect()
+    }
+
+    fn take_all(&mut self, depth: Depth) -> Vec<String> {
+        let all = std::mem::take(&mut self.by_extra);
+        let files = all.into_values().flat_map(BTreeMap::into_values);
+        files.flat_map(|files| chosen(files, depth)).collect()
+    }
+}
+
+/// The files of a crate that are read: what can be loaded is another form of it.
+fn chosen([metadata, objects, loadable]: Files, depth: Depth) -> impl Iterator<Item = String> {
+    let whole = match depth {
+        Depth::Metadata => metadata.or(objects),
+        Depth::Objects => objects.or(metadata),
+    };
+    whole.into_iter().chain(loadable)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    fn made(folder: &Path, name: &str, mentions: &str) {
+        fs::write(folder.join(name), format!("rust\0\0\0{mentions}")).unwrap();
+    }
+
+    /// What a crate with one extern gets of a folder, by file name.
+    fn reached(depth: Depth) -> Vec<String> {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().canonicalize().unwrap();
+        let (one, two, three) = ("0000000000000001", "0000000000000002", "0000000000000003");
+        made(&root, &format!("liba-{one}.rmeta"), &format!("b-{two}.."));
+        made(&root, &format!("liba-{one}.rlib"), "");
+        made(&root, &format!("libb-{two}.rmeta"), &format!("-{three}"));
+        made(&root, &format!("libb-{two}.rlib"), &format!("-{three}"));
+        made(&root, &format!("libc-{three}.so"), "");
+        made(&root, "libb-0000000000000009.rlib", "");
+        made(&root, "libplain.rlib", "");
+        made(&root, "libnative.so", "");
+        let mut shelf = Shelf::of([root.to_str().unwrap().to_owned()].into_iter());
+        let index = crate::client::crates::index();
+        let mut pending = vec![format!("{}/liba-{one}.rmeta", root.display())];
+        pending.extend(shelf.without_extra());
+        let mut found = BTreeSet::new();
+        while let Some(path) = pending.pop() {
+            for extra in mentioned(&path, &index).unwrap().unwrap().iter() {
+                pending.extend(shelf.take(*extra, depth));
+            }
+            found.insert(path.rsplit('/').next().unwrap().to_owned());
+        }
+        found.into_iter().collect()
+    }
+
+    #[test]
+    fn crates_are_reached_through_one_another() {
+        let metadata = reached(Depth::Metadata);
+        let of = ["liba-0000000000000001.rmeta", "libb-0000000000000002.rmeta"];
+        assert_eq!(metadata, [&of[..], &["libc-0000000000000003.so", "libplain.rlib"]].concat());
+        assert!(reached(Depth::Objects).contains(&"libb-0000000000000002.rlib".to_owned()));
+    }
+}

@@ -1,0 +1,124 @@
+//! Which files a crate is compiled into.
+//!
+//! Names from `rustc_session::output` and `rustc_session::config::OutputFilenames`: the crate's name
+//! and the extra part of it, with a prefix and a suffix by kind and platform. Oracle tests hold them
+//! against the compiler's own.
+
+use super::fold::Seen;
+use crate::job::{LocalReason, WantedOutput};
+
+/// What of a platform is in the names of its files.
+#[derive(Clone, Copy, Debug)]
+struct Platform {
+    program_suffix: &'static str,
+    library: (&'static str, &'static str),
+}
+
+/// The platform of a target's name; `None` where a link writes more than one file, or nobody knows.
+fn platform(target: Option<&str>) -> Option<Platform> {
+    const UNIX: Platform = Platform { program_suffix: "", library: ("lib", ".so") };
+    const WASM: Platform = Platform { program_suffix: ".wasm", library: ("", ".wasm") };
+    let Some(target) = target else { return Some(UNIX) };
+    let is = |system: &str| target.split('-').any(|part| part.starts_with(system));
+    if target.ends_with(".json") || is("windows") || is("apple") || is("uefi") || is("emscripten") {
+        None
+    } else if target.starts_with("wasm") {
+        Some(WASM)
+    } else if ["linux", "android", "freebsd", "netbsd", "openbsd", "none"].iter().any(|it| is(it)) {
+        Some(UNIX)
+    } else {
+        None
+    }
+}
+
+/// Kinds of files that are written one for each part of the crate, unless it has one part.
+const PARTS: [(&str, &str); 5] =
+    [("asm", "s"), ("llvm-bc", "bc"), ("llvm-ir", "ll"), ("mir", "mir"), ("obj", "o")];
+
+/// Every file that the command writes; the rule of dependencies is last, so that who sees it sees
+/// the others.
+///
+/// # Errors
+/// Why nobody knows them beforehand.
+pub(super) fn wanted(seen: &Seen<'_>, name: &str) -> Result<Vec<WantedOutput>, LocalReason> {
+    let emit: &[(&str, Option<&str>)] =
+        if seen.emit.is_empty() { &[("link", None)] } else { &seen.emit };
+    if seen.output.is_some() && (emit.len() > 1 || seen.crate_types.len() > 1) {
+        return Err(LocalReason::Flag("-o with several outputs".into()));
+    }
+    let stem = format!("{name}{}", seen.extra_filename);
+    let place = |file: String| match seen.out_dir {
+        Some(folder) if !folder.is_empty() => format!("{}/{file}", folder.trim_end_matches('/')),
+        _ => file,
+    };
+    let mut files = Vec::new();
+    for (kind, path) in emit {
+        let explicit = path.or(seen.output).map(str::to_owned);
+        if matches!(explicit.as_deref(), Some("-" | "")) {
+            return Err(LocalReason::OutputTarget("-".into()));
+        }
+        match *kind {
+            "link" => files.extend(linked(seen, &stem, explicit, &place)?),
+            "metadata" => {
+                files.push(explicit.unwrap_or_else(|| place(format!("lib{stem}.rmeta"))));
+            }
+            "dep-info" => files.push(explicit.unwrap_or_else(|| place(format!("{stem}.d")))),
+            other => {
+                let Some((_, suffix)) = PARTS.iter().find(|(known, _)| *known == other) else {
+                    return Err(LocalReason::Flag(format!("--emit {other}")));
+                };
+                if seen.units.is_some_and(|units| units != "1") {
+                    return Err(LocalReason::Flag(format!("--emit {other} of several parts")));
+                }
+                files.push(explicit.unwrap_or_else(|| place(format!("{stem}.{suffix}"))));
+            }
+        }
+    }
+    let required = |path| WantedOutput { path, required: true };
+    let mut wanted: Vec<WantedOutput> = files.into_iter().map(required).collect();
+    if seen.packs_debug {
+        let programs: Vec<String> =
+            wanted.iter().map(|file| format!("{}.dwp", file.path)).collect();
+        wanted.extend(programs.into_iter().map(|path| WantedOutput { path, required: false }));
+    }
+    match wanted.iter().enumerate().find(|(at, file)| wanted[..*at].contains(file)) {
+        Some((_, twice)) => Err(LocalReason::OutputTarget(twice.path.clone())),
+        None => Ok(wanted),
+    }
+}
+
+/// What each kind of crate is linked into.
+fn linked(
+    seen: &Seen<'_>,
+    stem: &str,
+    explicit: Option<String>,
+    place: &dyn Fn(String) -> String,
+) -> Result<Vec<String>, LocalReason> {
+    let mut files = Vec::new();
+    for kind in kinds(seen) {
+        let known = platform(seen.target);
+        let platform = || {
+            known.ok_or_else(|| LocalReason::Flag(format!("--crate-type {kind} for this target")))
+        };
+        let file = match *kind {
+            "lib" | "rlib" => format!("lib{stem}.rlib"),
+            "bin" => format!("{stem}{}", platform()?.program_suffix),
+            "dylib" | "cdylib" | "proc-macro" => {
+                let (prefix, suffix) = platform()?.library;
+                format!("{prefix}{stem}{suffix}")
+            }
+            "staticlib" => {
+                platform()?;
+                format!("lib{stem}.a")
+            }
+            other => return Err(LocalReason::Flag(format!("--crate-type {other}"))),
+        };
+        files.push(explicit.clone().unwrap_or_else(|| place(file)));
+    }
+    Ok(files)
+}
+
+/// The kinds of crates that are made.
+pub(super) fn kinds<'s>(seen: &'s Seen<'_>) -> &'s [&'s str] {
+    if seen.is_test { &["bin"] } else { &seen.crate_types }
+}
