@@ -21,7 +21,7 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
 use birth::Newborn;
-pub use confine::{Confinement, Door};
+pub use confine::{Confinement, Door, Listener};
 pub use relay::{Relayed, Written, relay};
 pub use service::{Service, foreground};
 
@@ -153,11 +153,13 @@ pub async fn run_confined(spec: Spec, confinement: Confinement) -> Result<Finish
 
 async fn follow(spec: Spec, confinement: Option<Confinement>) -> Result<Finished, ExecError> {
     let program = spec.program.display().to_string();
+    let listener = confinement.as_ref().and_then(|confinement| confinement.listener.clone());
     let mut running = start(&spec, confinement)
         .await
         .map_err(|source| ExecError::Start { program: program.clone(), source })?;
     let group = Group(running.id());
-    match tokio::time::timeout(spec.deadline, running.finish(spec.stream_bytes_max)).await {
+    let finish = running.finish(spec.stream_bytes_max, listener);
+    match tokio::time::timeout(spec.deadline, finish).await {
         Err(_) => Err(ExecError::TimedOut { program, deadline: spec.deadline }),
         Ok(Err(Unread::Io(source))) => Err(ExecError::Follow { program, source }),
         Ok(Err(Unread::TooMuch)) => {
@@ -185,7 +187,7 @@ impl Running {
     }
 
     /// Reads both streams, at most `limit` bytes each, and waits for its end.
-    async fn finish(&mut self, limit: u64) -> Result<Finished, Unread> {
+    async fn finish(&mut self, limit: u64, listener: Option<Listener>) -> Result<Finished, Unread> {
         match self {
             Self::Forked(child) => {
                 let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
@@ -193,11 +195,11 @@ impl Running {
                     let status = child.wait().await?;
                     Ok(ended(status.code(), status.signal()))
                 };
-                gather(wait, stdout, stderr, limit).await
+                gather(wait, stdout, stderr, limit, listener).await
             }
             Self::Born(newborn) => {
                 let (stdout, stderr) = (newborn.stdout.take(), newborn.stderr.take());
-                gather(newborn.wait(), stdout, stderr, limit).await
+                gather(newborn.wait(), stdout, stderr, limit, listener).await
             }
         }
     }
@@ -208,10 +210,12 @@ async fn gather(
     stdout: Option<impl AsyncRead + Unpin>,
     stderr: Option<impl AsyncRead + Unpin>,
     limit: u64,
+    listener: Option<Listener>,
 ) -> Result<Finished, Unread> {
     let wait = async { Ok(wait.await?) };
-    let (status, stdout, stderr) =
-        tokio::try_join!(wait, read_limited(stdout, limit), read_limited(stderr, limit))?;
+    let stdout = read_limited(stdout, limit, None);
+    let stderr = read_limited(stderr, limit, listener);
+    let (status, stdout, stderr) = tokio::try_join!(wait, stdout, stderr)?;
     Ok(Finished { status, stdout, stderr })
 }
 
@@ -290,15 +294,25 @@ impl From<io::Error> for Unread {
     }
 }
 
-/// All bytes of `stream`, at most `limit`.
+/// All bytes of `stream`, at most `limit`; `listener` hears them as they come.
 async fn read_limited(
     stream: Option<impl AsyncRead + Unpin>,
     limit: u64,
+    listener: Option<Listener>,
 ) -> Result<Vec<u8>, Unread> {
     let mut bytes = Vec::new();
     let Some(stream) = stream else { return Ok(bytes) };
     let mut stream = stream.take(limit.saturating_add(1));
-    stream.read_to_end(&mut bytes).await?;
+    if let Some(listener) = listener {
+        let mut heard = 0;
+        while stream.read_buf(&mut bytes).await? > 0 {
+            // Whoever listened may have heard enough.
+            let _ = listener.send(bytes[heard..].to_vec());
+            heard = bytes.len();
+        }
+    } else {
+        stream.read_to_end(&mut bytes).await?;
+    }
     if bytes.len() as u64 > limit { Err(Unread::TooMuch) } else { Ok(bytes) }
 }
 
@@ -404,6 +418,7 @@ mod tests {
             data_bytes_max: Some(1 << 30),
             doors: Vec::new().into(),
             inherited: vec![reading.into()],
+            listener: None,
         };
         let script = format!(
             "umask; ulimit -c; ulimit -f; ulimit -d; cat /proc/self/oom_score_adj; \
@@ -422,6 +437,7 @@ mod tests {
             data_bytes_max: None,
             doors: Vec::new().into(),
             inherited: Vec::new(),
+            listener: None,
         };
         for (program, kind) in [
             ("/nonexistent", io::ErrorKind::NotFound),

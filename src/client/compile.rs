@@ -6,14 +6,17 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
+use tokio::sync::mpsc;
+
 use super::cache::{Kept, Keys};
 use super::command;
 use super::crates::study::Study;
 use super::crates::{self, CrateReader, answered};
 use super::daemon::Daemon;
+use super::early::{self, Voice};
 use super::fill::{self, After, Filling, Stay};
 use super::inputs::{self, Extent, Finder, Inputs, Mode, Way};
-use super::ipc::{CompileRequest, Reply};
+use super::ipc::{CompileRequest, Diagnostics, Reply};
 use super::link::Reach;
 use super::locale;
 use super::outputs::{self, Older, Product};
@@ -32,7 +35,11 @@ use crate::toolchain::resolve::Resolved;
 
 /// Compiles, remotely if it can; the report says what happened. With a local compile comes what is to
 /// be done when it has ended.
-pub async fn compile(daemon: &Daemon, request: CompileRequest) -> (Reply, Report, After) {
+pub async fn compile(
+    daemon: &Daemon,
+    request: CompileRequest,
+    voice: &Voice,
+) -> (Reply, Report, After) {
     let begun = Instant::now();
     let mut report = Report {
         file: String::from("?"),
@@ -44,10 +51,10 @@ pub async fn compile(daemon: &Daemon, request: CompileRequest) -> (Reply, Report
         local_ms: None,
         kept: None,
     };
-    let (reply, after) = match story(daemon, request, &mut report).await {
+    let (reply, after) = match story(daemon, request, voice, &mut report).await {
         Ok((reply, finding)) => {
             report.finding = finding;
-            (reply, After::Nothing)
+            (unsaid(reply, voice), After::Nothing)
         }
         Err(Stay { reason, after }) => {
             report.finding = Finding::Local(reason);
@@ -62,10 +69,21 @@ pub async fn compile(daemon: &Daemon, request: CompileRequest) -> (Reply, Report
     (reply, report, after)
 }
 
+/// `reply` without what the wrapper was told already.
+fn unsaid(reply: Reply, voice: &Voice) -> Reply {
+    match reply {
+        Reply::Compiled { exit, stdout, stderr } => {
+            Reply::Compiled { exit, stdout, stderr: voice.unsaid(stderr) }
+        }
+        other => other,
+    }
+}
+
 /// The steps, in order.
 async fn story(
     daemon: &Daemon,
     request: CompileRequest,
+    voice: &Voice,
     report: &mut Report,
 ) -> Result<(Reply, Finding), Stay> {
     // 1. Which compiler is this, and what does its command line say?
@@ -104,7 +122,7 @@ async fn story(
 
     let compile = Compile { request, compiler, plan, subject, farm, shelf };
     for way in [Way::Any, Way::Exact] {
-        if let Some(end) = compile.attempt(daemon, way, report).await? {
+        if let Some(end) = compile.attempt(daemon, way, voice, report).await? {
             return Ok(end);
         }
     }
@@ -161,6 +179,7 @@ impl Compile {
         &self,
         daemon: &Daemon,
         way: Way,
+        voice: &Voice,
         report: &mut Report,
     ) -> Result<Option<(Reply, Finding)>, Stay> {
         let named = self.name(daemon, way, report).await;
@@ -177,7 +196,7 @@ impl Compile {
             return Ok(Some(give(&self.request, kept, report)?));
         }
         let done = match &self.farm {
-            Ok(()) => self.on_farm(daemon, action, &mut named, report).await,
+            Ok(()) => self.on_farm(daemon, action, &mut named, (voice, report)).await,
             Err(reason) => Err(reason.clone()),
         };
         match done {
@@ -215,15 +234,25 @@ impl Compile {
         daemon: &Daemon,
         action: Action,
         Named { keys, inputs, toolchain }: &mut Named,
-        report: &mut Report,
+        (voice, report): (&Voice, &mut Report),
     ) -> Result<Option<(Reply, Finding)>, LocalReason> {
         let Self { request, plan, .. } = self;
         // 5. Run it on the farm. The toolchain goes up once, in the background if that takes long.
         let reach = daemon.link.reach().await?;
         let there = daemon.upload(toolchain, &reach).await;
         there.map_err(|reason| daemon.note_trouble(reason))?;
-        let job = request.job(action, plan, inputs, toolchain);
-        let (answer, outputs) = run(daemon, &reach, job, inputs, report).await?;
+        let mut job = request.job(action, plan, inputs, toolchain);
+        let announced = plan.krate.as_ref().and_then(|krate| krate.announced.clone());
+        let (answer, outputs) =
+            match announced.filter(|_| request.diagnostics == Diagnostics::Stream) {
+                None => run(daemon, &reach, job, inputs, report).await?,
+                Some(path) => {
+                    let (wants, early) = mpsc::unbounded_channel();
+                    job.early = Some((path, wants));
+                    let running = run(daemon, &reach, job, inputs, report);
+                    early::beside(running, early, (request, inputs, &reach.blobs), voice).await?
+                }
+            };
         if inputs.extent != Extent::Exact && misses_file(daemon, &reach, &answer.outcome).await {
             return Ok(None);
         }

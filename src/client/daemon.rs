@@ -14,11 +14,13 @@ use rustix::fs::{FlockOperation, flock};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
+use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::cache::{Kept, Keys, Results};
 use super::compile;
 use super::crates::learned::Learned;
 use super::crates::{self, Crates};
+use super::early::Voice;
 use super::fill::After;
 use super::history::History;
 use super::ipc::{self, Reply, Request, Told};
@@ -372,8 +374,9 @@ async fn answer(daemon: &Daemon, mut stream: UnixStream, lifecycle: &Lifecycle) 
 /// Compiles for a wrapper; a wrapper that goes away takes its job with it.
 async fn compile_for(daemon: &Daemon, request: ipc::CompileRequest, mut stream: UnixStream) {
     let _active = Active::of(daemon);
+    let (voice, mut heard) = Voice::new();
     let done = Box::pin(async {
-        let (reply, report, after) = compile::compile(daemon, request).await;
+        let (reply, report, after) = compile::compile(daemon, request, &voice).await;
         let slot = match (&reply, &report.finding) {
             (Reply::RunLocally | Reply::RunAndTell, Finding::Local(_)) => {
                 Some(daemon.slots.acquire().await)
@@ -382,7 +385,8 @@ async fn compile_for(daemon: &Daemon, request: ipc::CompileRequest, mut stream: 
         };
         (reply, report, after, slot)
     });
-    let Some((reply, mut report, after, slot)) = while_wrapper_waits(&mut stream, done).await
+    let Some((reply, mut report, after, slot)) =
+        while_wrapper_waits(&mut stream, &mut heard, done).await
     else {
         return tracing::debug!("wrapper went away");
     };
@@ -424,21 +428,26 @@ async fn until_closed(stream: &mut UnixStream) {
     let _ = stream.read(&mut [0; 1]).await;
 }
 
-/// Runs `work` while telling the wrapper that we are at it; `None` when the wrapper went away.
+/// Runs `work` while telling the wrapper that we are at it, and what is `heard`; `None` when the wrapper
+/// went away.
 async fn while_wrapper_waits<T>(
     stream: &mut UnixStream,
+    heard: &mut UnboundedReceiver<Vec<u8>>,
     mut work: impl Future<Output = T> + Unpin,
 ) -> Option<T> {
     let mut clock = tokio::time::interval(ipc::BUSY_EVERY);
     clock.tick().await;
     let mut probe = [0; 1];
     loop {
-        tokio::select! {
+        let reply = tokio::select! {
+            // What was said comes before the end.
+            biased;
+            Some(words) = heard.recv() => Reply::Said(words),
             done = &mut work => return Some(done),
             _ = stream.read(&mut probe) => return None,
-            _ = clock.tick() => {}
-        }
-        ipc::send(stream, &Reply::Busy).await.ok()?;
+            _ = clock.tick() => Reply::Busy,
+        };
+        ipc::send(stream, &reply).await.ok()?;
     }
 }
 

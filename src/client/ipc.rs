@@ -124,6 +124,9 @@ pub enum Reply {
     },
     /// Still at it; another frame follows. A daemon that is silent for [`SILENCE_MAX`] is given up.
     Busy,
+    /// The compiler has written this to standard error so far, and an output is there that others
+    /// wait for; another frame follows, without these words.
+    Said(#[serde(with = "serde_bytes")] Vec<u8>),
     /// Run the command here. The connection is the slot: it is free again when the last process
     /// that holds it has ended.
     RunLocally,

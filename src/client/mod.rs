@@ -13,6 +13,7 @@ mod command;
 pub mod compile;
 pub mod crates;
 pub mod daemon;
+pub mod early;
 mod fill;
 mod folders;
 pub mod history;

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use tokio::sync::mpsc::UnboundedSender;
 
 use super::bases::{Form, Kin};
 use super::inputs::{self, Extent, Inputs};
@@ -16,7 +17,8 @@ use super::settings::{Dist, Settings};
 use super::upload::{Extra, Inside, Name, Source, Uploads};
 use crate::job::reads::{PathList, ReadLists, ReadsAsked};
 use crate::job::wire::{
-    self, BlobClass, CacheUse, CallOff, JobEnd, JobResult, Progress, Submit, SubmitReply, Trouble,
+    self, BlobClass, CacheUse, CallOff, EarlyOutput, JobEnd, JobResult, Progress, Submit,
+    SubmitReply, Trouble,
 };
 use crate::job::{Action, ActionKey, JobId, LocalReason, Outcome, Proof, StepTimes};
 use crate::queue::QueueError;
@@ -45,6 +47,8 @@ pub struct Job {
     pub reads: Option<ReadsAsked>,
     /// Whether the inputs may be more than the compile reads.
     pub extent: Extent,
+    /// The output that is wanted before the compile has ended, and who wants it.
+    pub early: Option<(String, UnboundedSender<EarlyOutput>)>,
 }
 
 impl Job {
@@ -70,6 +74,7 @@ impl Job {
             cache: self.cache,
             reads: self.reads.clone(),
             offers: self.extent == Extent::Larger,
+            announced: self.early.as_ref().map(|(path, _)| path.clone()),
         }
     }
 
@@ -156,6 +161,7 @@ pub async fn run(
         started: false,
         place: Arc::default(),
         following: reach.farm.follow(id),
+        proof: None,
     };
     laps.end("key");
     let told = wait.submit().await?;
@@ -176,6 +182,7 @@ pub async fn run(
             let rest = job.sources().filter(|(name, _)| !inside.contains_key(name)).collect();
             uploads.ensure(&reach.blobs, rest, wait.sent).await?;
             laps.end("upload");
+            wait.proof = Some(proof.clone());
             let answer = wait.answer(&proof, &key).await?;
             laps.end("answer");
             guard.armed = false;
@@ -257,6 +264,8 @@ struct Wait<'a> {
     /// Where the job that we wait for stands in the queue, our own or an equal one.
     place: Arc<AtomicU64>,
     following: Following,
+    /// What an answer has to show, once the job is queued.
+    proof: Option<Proof>,
 }
 
 /// What a waiting client waits for.
@@ -343,7 +352,22 @@ impl Wait<'_> {
                 self.upload_again(&names).await?;
                 Ok(Found::Nothing)
             }
+            Word::Progress(Progress::Early(early)) => {
+                self.pass_on(*early);
+                Ok(Found::Nothing)
+            }
             Word::Reconnected => self.ask_again().await,
+        }
+    }
+
+    /// Gives an early output to who wants it, if it is that one and comes from who was given the job.
+    fn pass_on(&self, early: EarlyOutput) {
+        if let Some((path, wants)) = &self.job.early
+            && self.proof.as_ref() == Some(&early.proof)
+            && early.output.path == *path
+        {
+            // Who wanted it may have gone away.
+            let _ = wants.send(early);
         }
     }
 

@@ -90,6 +90,7 @@ impl Request {
             cache: self.cache,
             reads: plan.reads.clone().map(|way| ReadsAsked { way, always: inputs.always.clone() }),
             extent: inputs.extent,
+            early: None,
         }
     }
 

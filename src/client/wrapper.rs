@@ -96,18 +96,25 @@ impl Wrapper {
         let Ok(mut stream) = self.connect_or_start() else {
             return self.run_locally(program, arguments, Some(&Slots::new(cores())));
         };
-        match await_reply(&mut stream, &Request::Compile(Box::new(request))) {
+        let mut said = Vec::new();
+        let reply = await_reply(&mut stream, &Request::Compile(Box::new(request)), &mut said);
+        match reply {
             Ok(Reply::Compiled { exit, stdout, stderr }) => replay(exit, &stdout, &stderr),
-            Ok(Reply::RunLocally) => {
+            Ok(Reply::RunLocally) if said.is_empty() => {
                 pass_on_slot(&stream);
                 self.run_locally(program, arguments, None)
+            }
+            Ok(Reply::RunLocally) => {
+                pass_on_slot(&stream);
+                self.run_after(program, arguments, &said)
             }
             Ok(Reply::RunAndTell) => {
                 pass_on_slot(&stream);
                 self.run_and_tell(program, arguments, stream)
             }
             // The daemon died, hangs or speaks another version.
-            Ok(Reply::Text(_) | Reply::Noted | Reply::Busy) | Err(_) => {
+            _ if !said.is_empty() => self.run_after(program, arguments, &said),
+            Ok(Reply::Text(_) | Reply::Noted | Reply::Busy | Reply::Said(_)) | Err(_) => {
                 self.run_locally(program, arguments, Some(&Slots::new(cores())))
             }
         }
@@ -119,7 +126,7 @@ impl Wrapper {
     /// When the daemon went away in the middle, or is another user's.
     pub fn ask(&self, request: &Request) -> io::Result<Option<Reply>> {
         match socket::connect(&self.socket) {
-            Ok(mut stream) => await_reply(&mut stream, request).map(Some),
+            Ok(mut stream) => await_reply(&mut stream, request, &mut Vec::new()).map(Some),
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Err(error),
             Err(_) => Ok(None),
         }
@@ -187,6 +194,17 @@ impl Wrapper {
         not_run(&compiler, &error)
     }
 
+    /// Runs the compiler as a child and ends as it ended, without the words of it that were shown
+    /// already.
+    fn run_after(&self, program: &OsStr, arguments: &[OsString], said: &[u8]) -> ExitCode {
+        let Some((compiler, argv0)) = self.find(program) else { return not_found(program) };
+        match exec::relay(&compiler, &argv0, arguments, said, 0) {
+            Ok(Relayed { status: Ended::Code(code), .. }) => code.into(),
+            Ok(Relayed { status: Ended::Signal(signal), .. }) => end_by(signal),
+            Err(_) => self.run_locally(program, arguments, None),
+        }
+    }
+
     /// Runs the compiler as a child, ends as it ended, and tells the daemon what it wrote if it
     /// succeeded. For a terminal a compiler may write something else than for us: then this process
     /// becomes the compiler.
@@ -201,7 +219,7 @@ impl Wrapper {
             return self.run_locally(program, arguments, None);
         }
         let Some((compiler, argv0)) = self.find(program) else { return not_found(program) };
-        match exec::relay(&compiler, &argv0, arguments, ipc::TOLD_STREAMS_BYTES_MAX) {
+        match exec::relay(&compiler, &argv0, arguments, &[], ipc::TOLD_STREAMS_BYTES_MAX) {
             Ok(Relayed { status: Ended::Code(0), written }) => {
                 // Whatever goes wrong costs the cache a result.
                 let _ = written.map(|written| tell(&mut stream, written));
@@ -248,14 +266,23 @@ fn tell(stream: &mut UnixStream, Written { stdout, stderr }: Written) -> io::Res
     noted.map(drop)
 }
 
-/// Sends `request` and reads frames until one is an answer.
-fn await_reply(stream: &mut UnixStream, request: &Request) -> io::Result<Reply> {
+/// Sends `request` and reads frames until one is an answer. What the compiler has said until then is
+/// shown at once, and added to `said`.
+fn await_reply(
+    stream: &mut UnixStream,
+    request: &Request,
+    said: &mut Vec<u8>,
+) -> io::Result<Reply> {
     stream.set_read_timeout(Some(ipc::SILENCE_MAX))?;
     stream.set_write_timeout(Some(ipc::SILENCE_MAX))?;
     ipc::write_frame(stream, request)?;
     loop {
         match ipc::read_frame(stream)? {
             Reply::Busy => {}
+            Reply::Said(words) => {
+                let _ = io::stderr().write_all(&words);
+                said.extend(words);
+            }
             reply => return Ok(reply),
         }
     }

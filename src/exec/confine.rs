@@ -30,7 +30,12 @@ pub struct Confinement {
     pub doors: Arc<[Door]>,
     /// Descriptors that stay open in it, under their numbers; closed here once it runs.
     pub inherited: Vec<OwnedFd>,
+    /// Hears what it writes to standard error, as it comes.
+    pub listener: Option<Listener>,
 }
+
+/// Hears what a program writes.
+pub type Listener = tokio::sync::mpsc::UnboundedSender<Vec<u8>>;
 
 /// The way into a cgroup.
 #[derive(Debug)]

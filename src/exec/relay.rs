@@ -43,7 +43,8 @@ pub struct Written {
     pub stderr: Vec<u8>,
 }
 
-/// Runs `program` to its end and keeps what it writes, up to `bytes_max` bytes of both streams.
+/// Runs `program` to its end and keeps what it writes, up to `bytes_max` bytes of both streams. What
+/// it writes to standard error is not passed on as far as it is what was `shown` before.
 ///
 /// Each stream comes out byte for byte and at once. Between the two, order is kept as far as it can
 /// be seen: what is found in both at one moment is passed on standard error first. So a program that
@@ -61,12 +62,14 @@ pub fn relay(
     program: &Path,
     argv0: &OsString,
     arguments: &[OsString],
+    shown: &[u8],
     bytes_max: usize,
 ) -> io::Result<Relayed> {
     let signals = Signals::hold()?;
     let [(from_stderr, stderr), (from_stdout, stdout), (at_end, end)] =
         [io::pipe()?, io::pipe()?, io::pipe()?];
-    let streams = Streams::new([from_stderr, from_stdout], bytes_max);
+    let mut streams = Streams::new([from_stderr, from_stdout], bytes_max);
+    streams.both[0].shown = shown.to_vec();
     let (done, last) = mpsc::channel();
     // Everything that may fail comes before the start: whoever is told of an error may try otherwise.
     std::thread::Builder::new().spawn(move || streams.pass_on(&at_end, &done))?;
@@ -191,6 +194,19 @@ struct Stream {
     from: Option<PipeReader>,
     to: BorrowedFd<'static>,
     kept: Vec<u8>,
+    /// What may come again of what was shown before.
+    shown: Vec<u8>,
+}
+
+impl Stream {
+    /// What of `chunk` is new.
+    fn unseen<'c>(&mut self, chunk: &'c [u8]) -> &'c [u8] {
+        let same = self.shown.iter().zip(chunk).take_while(|(one, other)| one == other).count();
+        // Other words than before are all new from there on.
+        let goes_on = same == chunk.len();
+        self.shown = if goes_on { self.shown.split_off(same) } else { Vec::new() };
+        &chunk[same..]
+    }
 }
 
 /// Both streams of a program on their way to ours.
@@ -203,7 +219,12 @@ struct Streams {
 
 impl Streams {
     fn new([stderr, stdout]: [PipeReader; 2], bytes_max: usize) -> Self {
-        let stream = |from: PipeReader, to| Stream { from: Some(from), to, kept: Vec::new() };
+        let stream = |from: PipeReader, to| Stream {
+            from: Some(from),
+            to,
+            kept: Vec::new(),
+            shown: Vec::new(),
+        };
         let stderr = stream(stderr, rustix::stdio::stderr());
         let stdout = stream(stdout, rustix::stdio::stdout());
         Self { both: [stderr, stdout], bytes_max, is_whole: true }
@@ -252,7 +273,8 @@ impl Streams {
             Ok(0) | Err(_) => return stream.from = None,
             Ok(count) => count,
         };
-        match write_all(stream.to, &chunk[..count]) {
+        let unseen = stream.unseen(&chunk[..count]);
+        match write_all(stream.to, unseen) {
             Ok(()) => {}
             // The program is told by its next write, as it would have been by this one.
             Err(Errno::PIPE) => (stream.from, self.is_whole) = (None, false),

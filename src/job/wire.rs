@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use super::reads::{PathList, ReadLists, Reads, ReadsAsked};
 use super::{
-    Action, ActionKey, ClientId, Digest, JobId, Outcome, Pool, Proof, Space, StepTimes, Tenant,
-    WorkerId, bounded,
+    Action, ActionKey, ClientId, Digest, JobId, Outcome, Output, Pool, Proof, Space, StepTimes,
+    Tenant, WorkerId, bounded,
 };
 
 /// Version that this program writes, and the only one it reads.
@@ -110,6 +110,9 @@ pub struct Submit {
     /// How the worker shall find out what the compile reads, if the client wants to know.
     #[serde(default)]
     pub reads: Option<ReadsAsked>,
+    /// The output that the client wants as soon as the compiler says that it is written.
+    #[serde(default, deserialize_with = "bounded::words_if_any")]
+    pub announced: Option<String>,
     /// Its inputs may be more than the compile reads: if the result is not known under them, but
     /// something of what compiles of this command read, it rather hears that first.
     #[serde(default)]
@@ -275,6 +278,19 @@ pub enum Progress {
     Missing(
         #[serde(deserialize_with = "bounded::list::<_, _, MISSING_MAX>")] Vec<(BlobClass, Digest)>,
     ),
+    /// The output that was to be announced is written and in the store.
+    Early(Box<EarlyOutput>),
+}
+
+/// An output before the compile has ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EarlyOutput {
+    /// As it came with the job.
+    pub proof: Proof,
+    /// The output.
+    pub output: Output,
+    /// All that the compiler has written to standard error until it said so.
+    pub stderr: Bytes,
 }
 
 /// Worker to client, and to the stream that keeps it.

@@ -393,6 +393,7 @@ mod tests {
             interactive: false,
             cache: CacheUse::Off,
             reads: None,
+            announced: None,
             offers: false,
         }
     }

@@ -9,6 +9,7 @@ use crate::job::{Outcome, StepTimes, Tree};
 use crate::store::{Blobs, DiskCache};
 
 use super::capacity::SlotPermit;
+use super::early::Early;
 use super::fetch::{Patience, Source, Word, decode_inline};
 use super::folder::{Builds, Caches};
 use super::outputs;
@@ -129,7 +130,13 @@ impl Executor {
         // 4. The client's own command.
         let start = Instant::now();
         let command = reads::asking(&action.command, submit.reads.as_ref());
-        let finished = runner.run(&prepared, &command).await?;
+        let finished = match Early::of(job) {
+            None => runner.run(&prepared, &command, None).await?,
+            Some((early, listener)) => {
+                let running = runner.run(&prepared, &command, Some(listener));
+                early.beside(running, &prepared, &runner.source.blobs, patience.tell()).await?
+            }
+        };
         drop(slot);
         times.run_ms = ms(start);
 

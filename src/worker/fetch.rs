@@ -72,6 +72,11 @@ impl<'a> Patience<'a> {
         }
     }
 
+    /// Says what the job has to say.
+    pub(super) fn tell(&self) -> Tell<'a> {
+        self.tell
+    }
+
     /// Whether it makes sense to wait for a blob that was not read because of `error`.
     fn bears(&mut self, blob: (BlobClass, Digest), error: StoreError) -> Result<(), Trouble> {
         if error.wrong().is_some() {

@@ -6,11 +6,12 @@
 //! another one sees. The barriers are listed in [`sandbox`].
 //!
 //! Reading order: [`run`], [`execute`] (the story), [`check`], [`fetch`], [`toolchains`], [`proof`],
-//! [`paths`] and [`layout`] (pure), [`roots`], [`folder`], [`prepare`], [`sandbox`], [`outputs`], [`reads`],
+//! [`paths`] and [`layout`] (pure), [`roots`], [`folder`], [`prepare`], [`sandbox`], [`early`], [`outputs`], [`reads`],
 //! [`capacity`], [`rest`].
 
 pub mod capacity;
 mod check;
+mod early;
 mod execute;
 mod fetch;
 mod folder;

@@ -10,6 +10,7 @@ use std::path::Path;
 use bytes::Bytes;
 use futures_util::future::{join_all, try_join_all};
 use rustix::fs::{Mode, OFlags, openat};
+use rustix::io::Errno;
 
 use crate::exec::Finished;
 use crate::job::outcome::is_artifact;
@@ -23,6 +24,9 @@ use super::sandbox;
 
 /// Most unexpected files that are named: one is enough to compile locally.
 const UNEXPECTED_MAX: usize = 16;
+
+/// Largest output that is sent before the compile has ended, in bytes.
+const EARLY_BYTES_MAX: u64 = 256 << 20;
 
 /// Everything that a command left, as bytes.
 pub(super) struct Gathered {
@@ -68,17 +72,28 @@ fn read_output(
     target: &Target,
     bytes_max: u64,
 ) -> io::Result<Option<(u32, Bytes)>> {
-    let folder = fs::File::open(prepared.folder.place(Place::Writable(target.folder)))?;
+    match open_output(prepared, target) {
+        Ok(file) => read_file(file, bytes_max),
+        Err(Errno::NOENT | Errno::LOOP | Errno::NXIO) => Ok(None),
+        Err(Errno::ACCESS) => read_closed(prepared, target, bytes_max),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// As [`gather`] reads a wanted file, while the compile goes on.
+pub(super) fn read_open(prepared: &Prepared, target: &Target) -> io::Result<Option<(u32, Bytes)>> {
+    read_file(open_output(prepared, target)?, EARLY_BYTES_MAX)
+}
+
+fn open_output(prepared: &Prepared, target: &Target) -> Result<fs::File, Errno> {
+    let folder = fs::File::open(prepared.folder.place(Place::Writable(target.folder)))
+        .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
     // Neither a link nor a pipe without a writer may lead or hold us anywhere.
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let file = match openat(&folder, &target.name, flags, Mode::empty()) {
-        Ok(file) => fs::File::from(file),
-        Err(rustix::io::Errno::NOENT | rustix::io::Errno::LOOP | rustix::io::Errno::NXIO) => {
-            return Ok(None);
-        }
-        Err(rustix::io::Errno::ACCESS) => return read_closed(prepared, target, bytes_max),
-        Err(error) => return Err(error.into()),
-    };
+    openat(&folder, &target.name, flags, Mode::empty()).map(fs::File::from)
+}
+
+fn read_file(file: fs::File, bytes_max: u64) -> io::Result<Option<(u32, Bytes)>> {
     let found = file.metadata()?;
     if !found.is_file() {
         return Ok(None);

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::exec::Finished;
+use crate::exec::{Finished, Listener};
 use crate::job::wire::Trouble;
 use crate::job::{Command, JobId, Space, Tree, WantedOutput};
 use crate::store::DiskError;
@@ -117,6 +117,7 @@ impl Runner {
         &self,
         prepared: &Arc<Prepared>,
         command: &Command,
+        listener: Option<Listener>,
     ) -> Result<Finished, Trouble> {
         if !self.sandbox.can_start(prepared.layout.start) {
             return Err(Trouble::Refused(format!(
@@ -129,7 +130,7 @@ impl Runner {
         let arguments = arguments::of(self.sandbox.mode, &mounts, command, start);
         let limit = self.sandbox.output_bytes_max();
         tokio::select! {
-            done = self.sandbox.run(arguments) => {
+            done = self.sandbox.run(arguments, listener) => {
                 let done = done?;
                 prepared.folder.ended();
                 Ok(done)

@@ -168,6 +168,7 @@ fn request(source: &str, within_ms: u64) -> Submit {
         interactive: false,
         cache: CacheUse::ReadWrite,
         reads: None,
+        announced: None,
         offers: false,
     }
 }

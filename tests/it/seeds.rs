@@ -160,6 +160,7 @@ fn submit() -> Submit {
         interactive: true,
         cache: CacheUse::ReadWrite,
         reads: Some(ReadsAsked { way: Way::Output("a.d".into()), always: read() }),
+        announced: None,
         offers: true,
     }
 }

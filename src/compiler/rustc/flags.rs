@@ -29,6 +29,8 @@ pub(super) enum Effect {
     Output,
     /// A test harness is made.
     Test,
+    /// What is said as JSON, separated by commas.
+    Json,
     /// The platform compiled for: a name, or a file with its description.
     Target,
     /// `[KIND=]FOLDER` where crates or libraries are searched.
@@ -79,7 +81,7 @@ pub(super) const FLAGS: &[Flag] = &[
     flag("--forbid", Form::Long, Effect::Keep),
     flag("--force-warn", Form::Long, Effect::Keep),
     flag("--help", Form::Alone, Effect::Information),
-    flag("--json", Form::Long, Effect::Keep),
+    flag("--json", Form::Long, Effect::Json),
     flag("--out-dir", Form::Long, Effect::OutDir),
     flag("--print", Form::Long, Effect::Information),
     flag("--remap-path-prefix", Form::Long, Effect::Keep),

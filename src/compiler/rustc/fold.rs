@@ -16,6 +16,8 @@ pub(super) struct Seen<'a> {
     pub(super) output: Option<&'a str>,
     pub(super) extra_filename: &'a str,
     pub(super) is_test: bool,
+    /// The compiler says which files are written.
+    pub(super) announces: bool,
     pub(super) target: Option<&'a str>,
     pub(super) linker: Option<&'a str>,
     pub(super) units: Option<&'a str>,
@@ -88,6 +90,7 @@ impl<'a> Seen<'a> {
             Effect::OutDir => self.out_dir = Some(value),
             Effect::Output => self.output = Some(value),
             Effect::Test => self.is_test = true,
+            Effect::Json => self.announces |= value.split(',').any(|part| part == "artifacts"),
             Effect::Target => self.target = Some(value),
             Effect::Search => self.searched.push(split_kind(value)),
             Effect::Library => self.libraries.push(NativeLibrary::of(value)),

@@ -33,6 +33,8 @@ pub struct CratePlan {
     pub dep_info: Option<String>,
     /// How much of the crates in use is read.
     pub depth: Depth,
+    /// The output that the compiler announces while it goes on: whoever uses the crate may begin.
+    pub announced: Option<String>,
 }
 
 /// How much of the crates in use a compile reads.
@@ -182,6 +184,8 @@ fn krate(seen: &Seen<'_>, name: &str, outputs: &[WantedOutput]) -> CratePlan {
     let links = (seen.emit.is_empty() || emits("link"))
         && outputs::kinds(seen).iter().any(|kind| LINKED.contains(kind));
     let is_static = outputs::kinds(seen).contains(&"staticlib");
+    let goes_on = seen.announces && emits("link") && emits("metadata");
+    let metadata = outputs.iter().map(|file| &file.path).find(|path| path.ends_with(".rmeta"));
     let folders = |kinds: &[&str]| {
         let fits = |(kind, _): &&(&str, &str)| kinds.contains(kind);
         seen.searched.iter().filter(fits).map(|(_, folder)| (*folder).to_owned()).collect()
@@ -196,6 +200,7 @@ fn krate(seen: &Seen<'_>, name: &str, outputs: &[WantedOutput]) -> CratePlan {
         native_folders: folders(&["all", "framework", "native"]),
         libraries: seen.libraries.clone(),
         dep_info: outputs.iter().map(|file| &file.path).find(|path| path.ends_with(".d")).cloned(),
+        announced: metadata.filter(|_| goes_on).cloned(),
         depth: if links || is_static { Depth::Objects } else { Depth::Metadata },
     }
 }

@@ -39,7 +39,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::exec::{self, Confinement, Ended, ExecError, Finished};
+use crate::exec::{self, Confinement, Ended, ExecError, Finished, Listener};
 use crate::job::Exit;
 use crate::job::wire::Trouble;
 
@@ -199,8 +199,12 @@ impl Sandbox {
     /// future ends every process of the sandbox.
     ///
     /// Has to be polled on a thread that outlives the command: bubblewrap dies with it.
-    pub(super) async fn run(&self, arguments: Vec<OsString>) -> Result<Finished, Trouble> {
-        let (mut lease, done) = self.confined(arguments).await?;
+    pub(super) async fn run(
+        &self,
+        arguments: Vec<OsString>,
+        listener: Option<Listener>,
+    ) -> Result<Finished, Trouble> {
+        let (mut lease, done) = self.confined(arguments, listener).await?;
         if exit_of(done.status) == Exit::Signal(SIGXFSZ) {
             return Err(Trouble::TooMuchOutput(self.limits.output_bytes));
         }
@@ -219,6 +223,7 @@ impl Sandbox {
     async fn confined(
         &self,
         arguments: Vec<OsString>,
+        listener: Option<Listener>,
     ) -> Result<(Option<Lease>, Finished), Trouble> {
         let limits = &self.limits;
         let broken = |error: io::Error| Trouble::Sandbox(error.to_string());
@@ -245,6 +250,7 @@ impl Sandbox {
             data_bytes_max: (self.mode.memory == Memory::Process).then_some(limits.memory_bytes),
             doors: lease.as_ref().map(Lease::doors).unwrap_or_default(),
             inherited,
+            listener,
         };
         first.extend(arguments);
         let spec = spec(&self.bwrap, first, limits.stream_bytes, limits.time);

@@ -350,6 +350,7 @@ impl Recipe {
                 interactive: false,
                 cache: CacheUse::Off,
                 reads: None,
+                announced: None,
                 offers: false,
             },
             space,

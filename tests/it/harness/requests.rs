@@ -76,6 +76,7 @@ pub(crate) async fn request(
         interactive: false,
         cache: CacheUse::Off,
         reads: None,
+        announced: None,
         offers: false,
     }
 }

@@ -1,0 +1,100 @@
+//! What a wrapper is told before its compile has ended: an output is written that others wait for, and
+//! the compiler's own words say so.
+
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+use super::inputs::Inputs;
+use super::outputs;
+use super::request::Request;
+use crate::job::wire::EarlyOutput;
+use crate::store::{Blobs, walk};
+
+/// Reaches the wrapper of one compile.
+#[derive(Debug)]
+pub struct Voice {
+    says: UnboundedSender<Vec<u8>>,
+    /// All that it was told of standard error.
+    said: Mutex<Vec<u8>>,
+}
+
+impl Voice {
+    /// With it comes what is to be sent to the wrapper.
+    pub fn new() -> (Self, UnboundedReceiver<Vec<u8>>) {
+        let (says, heard) = unbounded_channel();
+        (Self { says, said: Mutex::default() }, heard)
+    }
+
+    /// Says what the compiler has written to standard error so far.
+    fn say(&self, words: &[u8]) {
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        if said.is_empty() {
+            said.extend_from_slice(words);
+            // The wrapper may have gone away.
+            let _ = self.says.send(words.to_vec());
+        }
+    }
+
+    /// What of the compiler's words is still to be said.
+    pub fn unsaid(&self, stderr: Vec<u8>) -> Vec<u8> {
+        let said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        match stderr.strip_prefix(said.as_slice()) {
+            Some(rest) => rest.to_vec(),
+            // Another run had other words: better twice than never.
+            None => stderr,
+        }
+    }
+}
+
+/// Waits for `running`, and passes on meanwhile what comes early. Whatever goes wrong with that costs
+/// nothing but time: the result brings it again.
+pub(super) async fn beside<T>(
+    running: impl Future<Output = T>,
+    mut early: UnboundedReceiver<EarlyOutput>,
+    (request, inputs, blobs): (&Request, &Inputs, &Blobs),
+    voice: &Voice,
+) -> T {
+    let passing = async {
+        while let Some(early) = early.recv().await {
+            pass_on(early, (request, inputs, blobs), voice).await;
+        }
+    };
+    tokio::pin!(running, passing);
+    tokio::select! {
+        done = &mut running => done,
+        () = &mut passing => running.await,
+    }
+}
+
+async fn pass_on(
+    EarlyOutput { output, stderr, .. }: EarlyOutput,
+    (request, inputs, blobs): (&Request, &Inputs, &Blobs),
+    voice: &Voice,
+) {
+    let Ok(products) = outputs::fetch(blobs, &[output]).await else { return };
+    if walk::changed(&inputs.seen).is_some() {
+        return;
+    }
+    let written = outputs::write(Path::new(&request.directory), &products, request.umask);
+    if written.is_ok() {
+        voice.say(&stderr);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_said_twice() {
+        let (voice, mut heard) = Voice::new();
+        voice.say(b"one\n");
+        voice.say(b"one\n");
+        assert_eq!(heard.try_recv().unwrap(), b"one\n");
+        assert!(heard.try_recv().is_err());
+        assert_eq!(voice.unsaid(b"one\ntwo\n".to_vec()), b"two\n");
+        assert_eq!(voice.unsaid(b"other".to_vec()), b"other");
+    }
+}
