@@ -193,6 +193,11 @@ impl Compile {
             daemon.stats.count_forced();
         }
         if let Some(kept) = self.find(daemon, &named) {
+            if let Subject::Crate(reader) = &self.subject
+                && answered::was_told_otherwise(daemon, reader, &kept.outputs)
+            {
+                return Ok(None);
+            }
             return Ok(Some(give(&self.request, kept, report)?));
         }
         let done = match &self.farm {

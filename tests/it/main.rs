@@ -8,6 +8,7 @@ mod build_systems;
 mod cache;
 mod callers;
 mod connections;
+mod crates;
 mod dev;
 mod dist_auth;
 mod edits;

@@ -1,12 +1,15 @@
 //! What a worker's answer says of a crate's inputs: something was missing, or something is in the
 //! store now.
 
+use std::os::unix::fs::FileExt as _;
+
 use super::CrateReader;
 use crate::client::daemon::Daemon;
 use crate::client::inputs::Inputs;
 use crate::client::link::Reach;
 use crate::client::outputs::{self, Body, Product};
 use crate::client::upload::Name;
+use crate::compiler::rustc::dep_info::BYTES_MAX;
 use crate::job::outcome::is_artifact;
 use crate::job::wire::BlobClass;
 use crate::job::{Content, Outcome, Output};
@@ -26,11 +29,32 @@ pub(in crate::client) async fn lacked(
         let there = inputs.tree().unwrap_or_default();
         return tokio::task::block_in_place(|| learned.learn_from_words(reader, &words, &there));
     }
-    let told = reader.plan.krate.as_ref().and_then(|krate| krate.dep_info.as_ref());
-    let told = outputs.iter().find(|product| Some(&product.path) == told);
-    match told.map(|product| &product.body) {
-        Some(Body::Bytes(told)) => learned.learn_variables(reader, told),
-        Some(Body::File(_)) | None => false,
+    was_told_otherwise(daemon, reader, outputs)
+}
+
+/// Whether the compile that gave `outputs` was told other variables than it would be here: its result
+/// is not the one for here, and the variables are known from now on.
+pub(in crate::client) fn was_told_otherwise(
+    daemon: &Daemon,
+    reader: &CrateReader,
+    outputs: &[Product],
+) -> bool {
+    let path = reader.plan.krate.as_ref().and_then(|krate| krate.dep_info.as_ref());
+    let told = outputs.iter().find(|product| Some(&product.path) == path);
+    let told = told.and_then(|product| bytes(&product.body));
+    told.is_some_and(|told| daemon.crates.learned.learn_variables(reader, &told))
+}
+
+/// The bytes of a small output; whoever writes it later finds them all the same.
+fn bytes(body: &Body) -> Option<Vec<u8>> {
+    match body {
+        Body::Bytes(bytes) => Some(bytes.to_vec()),
+        Body::File(file) => {
+            let size = file.metadata().ok()?.len();
+            let mut bytes = vec![0; usize::try_from(size).ok().filter(|it| *it <= BYTES_MAX)?];
+            file.read_exact_at(&mut bytes, 0).ok()?;
+            Some(bytes)
+        }
     }
 }
 
