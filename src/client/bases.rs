@@ -4,12 +4,12 @@
 //! Which trees the store holds is remembered under names of what they may be near to: the command,
 //! the source, the folder of the source.
 
-use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
-use super::inputs::{Inputs, folder_of, open_tree};
+use super::inputs::{Inputs, PackedTree, folder_of};
 use crate::job::difference::DIFFERENCE_BYTES_MAX;
 use crate::job::wire::TreeDifference;
 use crate::job::{Difference, Digest, Tree};
@@ -23,6 +23,9 @@ const INSIDE_BYTES_MAX: usize = 64 << 10;
 const BASES_MAX: usize = 2;
 /// Most bytes of all trees, in zstd; then the table starts anew.
 const TABLE_BYTES_MAX: usize = 32 << 20;
+/// Most trees that stay decoded, and most entries of one.
+const OPEN_MAX: usize = 8;
+const OPEN_ENTRIES_MAX: usize = 4_000;
 
 /// Names of what a tree may be near to, nearest first.
 pub type Kin = [Digest; 3];
@@ -76,7 +79,7 @@ impl Form {
 #[derive(Clone, Debug)]
 struct Base {
     digest: Digest,
-    zstd: Bytes,
+    tree: PackedTree,
 }
 
 /// The trees that the store was given, last first under each name.
@@ -87,12 +90,14 @@ pub struct Bases(Mutex<Table>);
 struct Table {
     bases: HashMap<Digest, Vec<Base>>,
     bytes: usize,
+    /// Bases that were compared last, decoded: the sources of a folder are compiled one after another.
+    open: VecDeque<Arc<Tree>>,
 }
 
 impl Bases {
     /// How the tree of `inputs` travels; `holds` tells whether the store still holds a tree.
     pub fn form(&self, inputs: &Inputs, kin: &Kin, holds: impl Fn(Digest) -> bool) -> Form {
-        let whole = &inputs.tree_zstd;
+        let whole = inputs.tree.zstd();
         let is_far = whole.len() > NEAR_BYTES_MAX;
         let nearest = if is_far { self.nearest(inputs, kin, holds) } else { None };
         match nearest {
@@ -104,11 +109,12 @@ impl Bases {
 
     /// Remembers that the store was given the tree of `inputs`.
     pub fn remember(&self, inputs: &Inputs, kin: &Kin) {
-        let base = Base { digest: inputs.digest, zstd: inputs.tree_zstd.clone() };
+        let base = Base { digest: inputs.digest, tree: inputs.tree.clone() };
+        let bytes = base.tree.zstd().len();
         let mut table = self.lock();
-        table.bytes += base.zstd.len();
+        table.bytes += bytes;
         if table.bytes > TABLE_BYTES_MAX {
-            *table = Table { bytes: base.zstd.len(), ..Table::default() };
+            *table = Table { bytes, ..Table::default() };
         }
         for name in kin {
             let bases = table.bases.entry(*name).or_default();
@@ -126,16 +132,22 @@ impl Bases {
         holds: impl Fn(Digest) -> bool,
     ) -> Option<TreeDifference> {
         let bases = self.of(kin, holds);
-        let tree = if bases.is_empty() { None } else { inputs.tree() }?;
-        let mut nearest: Option<TreeDifference> = None;
+        let tree = if bases.is_empty() { None } else { inputs.tree.open() }?;
+        let (mut nearest, mut least) = (None, DIFFERENCE_BYTES_MAX + 1);
         for base in bases {
-            let Some(found) = differing(&base, &tree) else { continue };
-            if nearest.as_ref().is_none_or(|other| found.zstd.len() < other.zstd.len()) {
-                let is_near = found.zstd.len() <= NEAR_BYTES_MAX;
-                nearest = Some(found);
-                if is_near {
-                    break;
-                }
+            let known = self.open(&base);
+            let difference = known.and_then(|known| Difference::between(&known, &tree));
+            // What is longer stays longer: most of it are digests, which do not compress.
+            let bytes = difference.map(|difference| difference.encode());
+            let Some(bytes) = bytes.filter(|bytes| bytes.len() < least) else { continue };
+            let zstd = Compressed::new(&bytes).zstd;
+            if zstd.len() > INSIDE_BYTES_MAX {
+                continue;
+            }
+            let is_near = zstd.len() <= NEAR_BYTES_MAX;
+            (nearest, least) = (Some(TreeDifference { base: base.digest, zstd }), bytes.len());
+            if is_near {
+                break;
             }
         }
         nearest
@@ -153,19 +165,21 @@ impl Bases {
         found
     }
 
+    /// The tree of `base`, which stays decoded for the next one to compare.
+    fn open(&self, base: &Base) -> Option<Arc<Tree>> {
+        let tree = base.tree.open()?;
+        let mut table = self.lock();
+        table.open.retain(|other| !Arc::ptr_eq(other, &tree));
+        if tree.len() <= OPEN_ENTRIES_MAX {
+            table.open.truncate(OPEN_MAX - 1);
+            table.open.push_front(tree.clone());
+        }
+        Some(tree)
+    }
+
     fn lock(&self) -> MutexGuard<'_, Table> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// What makes `tree` of `base`, if that is little enough to travel.
-fn differing(base: &Base, tree: &Tree) -> Option<TreeDifference> {
-    let difference = Difference::between(&open_tree(&base.zstd)?, tree)?.encode();
-    if difference.len() > DIFFERENCE_BYTES_MAX {
-        return None;
-    }
-    let zstd = Compressed::new(&difference).zstd;
-    (zstd.len() <= INSIDE_BYTES_MAX).then_some(TreeDifference { base: base.digest, zstd })
 }
 
 #[cfg(test)]
@@ -186,7 +200,7 @@ mod tests {
         }
         let (command, always) = (Digest::of(b"command"), PathList::default());
         let about = About { command, main: None, always, extent: Extent::Larger, rules: None };
-        Inputs::of_tree(about, &tree, Vec::new())
+        Inputs::of_tree(about, &Arc::new(tree), Vec::new())
     }
 
     fn names(command: &str, source: &str) -> Kin {
@@ -198,7 +212,7 @@ mod tests {
         let (bases, kin) = (Bases::default(), names("gcc -c a.c", "/p/a.c"));
         let (first, edited) = (inputs(400, "1"), inputs(400, "2"));
         let form = bases.form(&first, &kin, |_| true);
-        assert_eq!(form.whole(), Some(&first.tree_zstd), "nothing is known");
+        assert_eq!(form.whole(), Some(first.tree.zstd()), "nothing is known");
         assert!(form.wants_base());
 
         bases.remember(&first, &kin);
@@ -242,7 +256,7 @@ mod tests {
             assert!(bases.lock().bytes <= TABLE_BYTES_MAX);
         }
         let large = inputs(4_000, "1");
-        for _ in 0..TABLE_BYTES_MAX / large.tree_zstd.len() {
+        for _ in 0..TABLE_BYTES_MAX / large.tree.zstd().len() {
             bases.remember(&large, &kin);
         }
         assert!(bases.lock().bytes <= TABLE_BYTES_MAX && bases.lock().bases.len() < 100);

@@ -15,7 +15,7 @@ use super::crates::{self, CrateReader, answered};
 use super::daemon::Daemon;
 use super::early::{self, Voice};
 use super::fill::{self, After, Filling, Stay};
-use super::inputs::{self, Extent, Finder, Inputs, Mode, Way};
+use super::inputs::{self, Extent, Finder, Held, Inputs, Mode, Way};
 use super::ipc::{CompileRequest, Diagnostics, Reply};
 use super::link::Reach;
 use super::locale;
@@ -29,7 +29,7 @@ use super::sent::Sent;
 use crate::compiler::{self, Plan, Verdict};
 use crate::job::reads::PathList;
 use crate::job::wire::{BlobClass, CacheUse, WrongBlob};
-use crate::job::{Action, ActionKey, Digest, Exit, Family, Kind, LocalReason, Outcome};
+use crate::job::{Action, ActionKey, Digest, Exit, Family, Kind, LocalReason, Outcome, Tree};
 use crate::store::{StoreError, walk};
 use crate::toolchain::resolve::Resolved;
 
@@ -171,6 +171,8 @@ struct Named {
     keys: Keys,
     inputs: Arc<Inputs>,
     toolchain: Arc<ReadyToolchain>,
+    /// The inputs' tree, if it is decoded: it stays so as long as it is worked with.
+    _tree: Option<Arc<Tree>>,
 }
 
 impl Compile {
@@ -221,12 +223,12 @@ impl Compile {
         // 2. What does it need?
         let toolchain = daemon.toolchain(compiler).await?;
         report.laps.end("toolchain");
-        let (inputs, environment) = self.inputs(daemon, &toolchain, way, report).await?;
+        let ((inputs, tree), environment) = self.inputs(daemon, &toolchain, way, report).await?;
 
         // 3. Which compile is this?
         let action = command::action(request, compiler, plan, environment, &toolchain, &inputs);
         let keys = Keys::of(&action, &inputs, &daemon.settings.base_dirs);
-        Ok((action, Named { keys, inputs, toolchain }))
+        Ok((action, Named { keys, inputs, toolchain, _tree: tree }))
     }
 
     fn find(&self, daemon: &Daemon, named: &Named) -> Option<Kept> {
@@ -238,7 +240,7 @@ impl Compile {
         &self,
         daemon: &Daemon,
         action: Action,
-        Named { keys, inputs, toolchain }: &mut Named,
+        Named { keys, inputs, toolchain, .. }: &mut Named,
         (voice, report): (&Voice, &mut Report),
     ) -> Result<Option<(Reply, Finding)>, LocalReason> {
         let Self { request, plan, .. } = self;
@@ -314,7 +316,7 @@ impl Compile {
                 return Ok(give(&self.request, kept, report)?);
             }
         }
-        let Named { keys, inputs, toolchain } = named;
+        let Named { keys, inputs, toolchain, .. } = named;
         let command = (&self.compiler, &self.plan);
         let filling = Filling::new(&self.request, command, (keys, inputs), toolchain);
         daemon.stats.count_miss(report.language);
@@ -327,15 +329,15 @@ impl Compile {
         toolchain: &ReadyToolchain,
         way: Way,
         report: &mut Report,
-    ) -> Result<(Arc<Inputs>, BTreeMap<String, String>), LocalReason> {
+    ) -> Result<(Held, BTreeMap<String, String>), LocalReason> {
         let no_farm = self.farm.as_ref().err().filter(|_| self.shelf <= Shelf::Recalled);
         let (family, environment) = match &self.subject {
             Subject::Unit(family, environment) => (*family, environment),
             Subject::Crate(_) if let Some(reason) = no_farm => return Err(reason.clone()),
             Subject::Crate(reader) => {
-                let found = crates::discover(reader, &daemon.crates).await?;
+                let (inputs, environment) = crates::discover(reader, &daemon.crates).await?;
                 report.laps.end("inputs (crate)");
-                return Ok(found);
+                return Ok(((inputs, None), environment));
             }
         };
         let reader =
@@ -343,12 +345,12 @@ impl Compile {
         if let Some(reason) = no_farm {
             let inputs = inputs::recall(&reader, &daemon.memory).ok_or_else(|| reason.clone())?;
             report.laps.end(Mode::Remembered.step());
-            return Ok((inputs, environment.clone()));
+            return Ok(((inputs, None), environment.clone()));
         }
         let found = inputs::discover(reader, &Finder::of(daemon), way).await?;
         daemon.stats.count_inputs(&found);
         report.laps.end(found.mode.step());
-        Ok((found.inputs, environment.clone()))
+        Ok(((found.inputs, found.tree), environment.clone()))
     }
 }
 

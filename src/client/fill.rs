@@ -192,7 +192,7 @@ impl Filling {
         let Some(Way::Output(path)) = &self.plan.reads else { return Ok(None) };
         let rule = outputs.iter().find(|product| product.path == *path);
         let Some(Body::Bytes(rule)) = rule.map(|product| &product.body) else { return Ok(None) };
-        let Some(tree) = self.inputs.tree() else { return Ok(None) };
+        let Some(tree) = self.inputs.tree.open() else { return Ok(None) };
         // Rules do not tell such names from several others.
         if tree.iter().any(|(path, _)| path.as_str().contains(['\n', '\\'])) {
             return Ok(None);

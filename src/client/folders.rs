@@ -156,6 +156,15 @@ impl Folders {
     ) -> Vec<&'n OsString> {
         let table = self.lock();
         let now = table.standing(folder, now);
+        // Few names matter of a large folder, and few are in a small one.
+        if let Standing::Listed(Some(listed), _) = now
+            && listed.len() < names.len()
+        {
+            let known = listed.keys().filter_map(|name| names.get(name));
+            let mut present: Vec<&OsString> = known.filter(|name| now.has(name)).collect();
+            present.sort_unstable();
+            return present;
+        }
         names.iter().filter(|name| now.has(name)).collect()
     }
 

@@ -20,7 +20,7 @@ use crate::job::wire::{
     self, BlobClass, CacheUse, CallOff, EarlyOutput, JobEnd, JobResult, Progress, Submit,
     SubmitReply, Trouble,
 };
-use crate::job::{Action, ActionKey, JobId, LocalReason, Outcome, Proof, StepTimes};
+use crate::job::{Action, ActionKey, JobId, LocalReason, Outcome, Proof, StepTimes, Tree};
 use crate::queue::QueueError;
 use crate::queue::submit::{Farm, Following, Word};
 
@@ -37,6 +37,8 @@ pub struct Job {
     pub action: Action,
     /// What it reads.
     pub inputs: Arc<Inputs>,
+    /// Their tree, if they were narrowed: held for whoever asks for it.
+    pub tree: Option<Arc<Tree>>,
     /// What its tree may be near to.
     pub kin: Kin,
     /// The toolchain, with every blob of it.
@@ -55,9 +57,9 @@ impl Job {
     /// Asks next time for what one of the lists leaves of `inputs`, or for all of them for good.
     pub fn narrow(&mut self, inputs: &Inputs, lists: &ReadLists) {
         self.extent = Extent::Exact;
-        if let Some(precise) = inputs::choose(inputs, lists) {
+        if let Some((precise, tree)) = inputs::choose(inputs, lists) {
             self.action.inputs = precise.digest;
-            self.inputs = Arc::new(precise);
+            (self.inputs, self.tree) = (Arc::new(precise), Some(tree));
         }
     }
 

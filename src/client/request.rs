@@ -85,6 +85,7 @@ impl Request {
         Job {
             action,
             inputs: inputs.clone(),
+            tree: None,
             kin: bases::kin(inputs.command, &inputs::absolute(&self.directory, &plan.source)),
             toolchain: toolchain.clone(),
             cache: self.cache,

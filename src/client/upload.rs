@@ -93,10 +93,11 @@ impl Uploads {
         sent: &Sent,
     ) -> Result<(), LocalReason> {
         let mut under_way = FuturesUnordered::new();
-        for (name, source) in sources {
-            if self.knows(*name) {
-                continue;
-            }
+        let unknown: Vec<_> = {
+            let table = self.lock();
+            sources.into_iter().filter(|(name, _)| !knows(&table, **name)).collect()
+        };
+        for (name, source) in unknown {
             if under_way.len() == AT_ONCE {
                 under_way.try_next().await?;
             }
@@ -149,10 +150,7 @@ impl Uploads {
 
     /// Whether the store is known to hold `name`.
     pub fn knows(&self, name: Name) -> bool {
-        let table = self.lock();
-        table
-            .get(&name)
-            .is_some_and(|flight| flight.get().is_some_and(|since| is_fresh(name.0, *since)))
+        knows(&self.lock(), name)
     }
 
     /// Remembers that the store holds `names`.
@@ -280,6 +278,12 @@ async fn put(
     stored.map_err(|error| LocalReason::Store(error.to_string()))?;
     sent.blob(blob.size, blob.zstd.len());
     Ok(Instant::now())
+}
+
+/// Whether the store is known to hold `name`.
+fn knows(table: &HashMap<Name, Flight>, name: Name) -> bool {
+    let since = table.get(&name).and_then(|flight| flight.get());
+    since.is_some_and(|since| is_fresh(name.0, *since))
 }
 
 /// Whether the store still holds what it was given at that moment.

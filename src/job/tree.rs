@@ -173,6 +173,11 @@ impl Tree {
         self.entries.get(path)
     }
 
+    /// Whether a file is listed at `path`.
+    pub fn is_file(&self, path: &str) -> bool {
+        matches!(self.entries.get(path), Some(Node::File { .. }))
+    }
+
     /// All entries in path order.
     pub fn iter(&self) -> impl Iterator<Item = (&TreePath, &Node)> {
         self.entries.iter()

@@ -7,12 +7,8 @@ use zstd::zstd_safe::{compress_bound, get_frame_content_size};
 
 use crate::job::Digest;
 
-use super::{BLOB_BYTES_MAX, StoreError};
+use super::{BLOB_BYTES_MAX, StoreError, frames};
 
-/// zstd level. Measured on 1,000 system headers, objects and `cc1`, one core: level 1 makes them
-/// 4.5, 2.4 and 2.4 times smaller at 325, 365 and 455 MB/s; level 3 makes them 4.7, 2.6 and 2.7
-/// times smaller at 274, 264 and 246 MB/s. The client's CPU is what we are here to save.
-const LEVEL: i32 = 1;
 /// Above this many bytes, compressing and hashing leave the async thread: about 1 ms of work.
 const INLINE_WORK_BYTES_MAX: u64 = 256 << 10;
 
@@ -32,7 +28,7 @@ impl Compressed {
     #[expect(clippy::missing_panics_doc, reason = "fails only when memory is used up")]
     #[expect(clippy::expect_used, reason = "the destination is as large as zstd asks for")]
     pub fn new(bytes: &[u8]) -> Self {
-        let zstd = zstd::bulk::compress(bytes, LEVEL).expect("zstd compresses any bytes");
+        let zstd = frames::compress(bytes).expect("zstd compresses any bytes");
         Self { digest: Digest::of(bytes), size: bytes.len() as u64, zstd: zstd.into() }
     }
 
@@ -102,7 +98,7 @@ pub(super) fn open_frame(
         return Err(StoreError::TooLarge { digest, size, limit: bytes_max });
     }
     let capacity = usize::try_from(size).map_err(|_| corrupt.clone())?;
-    match zstd::bulk::decompress(frame, capacity) {
+    match frames::decompress(frame, capacity) {
         Ok(bytes) if Digest::of(&bytes) == digest => Ok(bytes),
         Ok(_) | Err(_) => Err(corrupt),
     }

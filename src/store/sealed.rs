@@ -9,6 +9,8 @@ use tempfile::NamedTempFile;
 
 use crate::job::Digest;
 
+use super::frames;
+
 /// First bytes of every sealed file.
 const MAGIC: &[u8] = b"jetcc sealed\n";
 /// Longest name of a kind, in bytes.
@@ -23,7 +25,7 @@ const DIGEST_BYTES: usize = 32;
 pub fn write(path: &Path, kind: &str, content: &[u8]) -> io::Result<u64> {
     debug_assert!(kind.len() <= KIND_BYTES_MAX, "`{kind}` is too long");
     let folder = path.parent().unwrap_or_else(|| Path::new("."));
-    let zstd = zstd::bulk::compress(content, 1)?;
+    let zstd = frames::compress(content)?;
     let mut file = NamedTempFile::new_in(folder)?;
     let head = [MAGIC, kind.as_bytes(), b"\n", Digest::of(&zstd).as_bytes()].concat();
     file.write_all(&head)?;
@@ -56,7 +58,7 @@ fn open(bytes: &[u8], kind: &str, bytes_max: usize) -> Option<Vec<u8>> {
     }
     let size = zstd::zstd_safe::get_frame_content_size(zstd).ok()??;
     let size = usize::try_from(size).ok().filter(|size| *size <= bytes_max)?;
-    zstd::bulk::decompress(zstd, size).ok()
+    frames::decompress(zstd, size).ok()
 }
 
 #[cfg(test)]

@@ -118,23 +118,53 @@ impl<'a, T: Clone> TreeBuilder<'a, T> {
         let Some((folder, name)) = path.rsplit_once('/').filter(|_| path.starts_with('/')) else {
             return Err(InvalidTree::Path(path.to_owned()).into());
         };
-        let start = match self.folders.get(folder) {
-            Some(known) => known.clone(),
-            None => match self.walk(String::new(), folder)? {
-                (_, Place::File(_) | Place::Link(_)) => {
-                    return Err(WalkError::NotADirectory(folder.to_owned()));
-                }
-                (at, Place::Directory) => {
-                    self.folders.insert(folder.to_owned(), at.clone());
-                    at
-                }
-            },
-        };
+        let start = self.folder(folder)?;
         match self.walk(start, name)? {
             (_, Place::File(known)) => Ok(Added::File(known)),
             (at, Place::Directory | Place::Link(_)) => {
                 self.keep_directory(&at)?;
                 Ok(Added::Directory)
+            }
+        }
+    }
+
+    /// As [`TreeBuilder::add`], for a caller who has just seen that the last part of `path` is a file
+    /// and no link, and what is in it.
+    ///
+    /// # Errors
+    /// As [`TreeBuilder::add`].
+    pub fn add_known(&mut self, path: &str, known: &Known<T>) -> Result<Added<T>, WalkError> {
+        let (folder, name) = match path.rsplit_once('/') {
+            Some((folder, name)) if path.starts_with('/') && !matches!(name, "" | "." | "..") => {
+                (folder, name)
+            }
+            _ => return self.add(path),
+        };
+        let mut at = self.folder(folder)?;
+        at.extend(["/", name]);
+        match self.places.get(&at) {
+            Some(Place::File(known)) => Ok(Added::File(known.clone())),
+            Some(Place::Link(_) | Place::Directory) => self.add(path),
+            None => {
+                self.note_file(&at, known)?;
+                self.places.insert(at, Place::File(known.clone()));
+                Ok(Added::File(known.clone()))
+            }
+        }
+    }
+
+    /// The physical path of `folder`; the links on the way are added.
+    fn folder(&mut self, folder: &str) -> Result<String, WalkError> {
+        if let Some(known) = self.folders.get(folder) {
+            return Ok(known.clone());
+        }
+        match self.walk(String::new(), folder)? {
+            (_, Place::File(_) | Place::Link(_)) => {
+                Err(WalkError::NotADirectory(folder.to_owned()))
+            }
+            (at, Place::Directory) => {
+                self.folders.insert(folder.to_owned(), at.clone());
+                Ok(at)
             }
         }
     }

@@ -12,7 +12,7 @@ use futures_util::StreamExt as _;
 
 use crate::job::wire::{BlobClass, MISSING_MAX, Progress, TreeDifference, Trouble};
 use crate::job::{Difference, Digest, Space, Tree, difference, tree};
-use crate::store::{Blobs, DiskError, StoreError};
+use crate::store::{Blobs, DiskError, StoreError, frames};
 
 use super::folder::Caches;
 
@@ -257,8 +257,7 @@ impl Source {
 /// Bytes that came inside the job.
 fn open_inline(what: &str, zstd: &[u8], bytes_max: u64) -> Result<Vec<u8>, Trouble> {
     let capacity = usize::try_from(bytes_max).unwrap_or(usize::MAX);
-    zstd::bulk::decompress(zstd, capacity)
-        .map_err(|error| Trouble::Refused(format!("{what}: {error}")))
+    frames::decompress(zstd, capacity).map_err(|error| Trouble::Refused(format!("{what}: {error}")))
 }
 
 /// A tree that came inside the job.

@@ -29,7 +29,7 @@ impl Keys {
                 std::fs::canonicalize(base.path()).is_ok_and(|p| p == Path::new(base.path()))
             })
             .and_then(|base| {
-                let key = base.key(action, &inputs.tree()?)?;
+                let key = base.key(action, &*inputs.tree.open()?)?;
                 Some((base, key))
             });
         let command = action.command_key();

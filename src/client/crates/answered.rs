@@ -26,7 +26,7 @@ pub(in crate::client) async fn lacked(
     let learned = &daemon.crates.learned;
     if !outcome.exit.is_success() {
         let Ok((_, words)) = outputs::streams(&reach.blobs, outcome).await else { return false };
-        let there = inputs.tree().unwrap_or_default();
+        let there = inputs.tree.open().unwrap_or_default();
         return tokio::task::block_in_place(|| learned.learn_from_words(reader, &words, &there));
     }
     was_told_otherwise(daemon, reader, outputs)

@@ -190,7 +190,7 @@ pub fn find(
         extent: Extent::Exact,
         rules: None,
     };
-    Ok(Inputs::of_tree(about, &built.tree, built.seen))
+    Ok(Inputs::of_tree(about, &Arc::new(built.tree), built.seen))
 }
 
 /// Folders that have to be there even if nothing in them is wanted.

@@ -38,7 +38,7 @@ impl Study {
         }
         let told = plan.krate.as_ref().and_then(|krate| krate.dep_info.as_ref());
         let told = told.and_then(|path| read(Path::new(&self.reader.absolute(path))));
-        let there = self.inputs.tree().unwrap_or_default();
+        let there = self.inputs.tree.open().unwrap_or_default();
         if !told.is_some_and(|told| self.teaches(learned, &told, &there)) {
             learned.note_strange(self.reader.key());
         }

@@ -4,6 +4,7 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
+use std::sync::Arc;
 
 use super::lookout::{PRECOMPILED, lookout};
 use super::{About, Extent, Inputs, Listing, Reader, Rules, absolute};
@@ -11,9 +12,18 @@ use crate::client::memory::Lookout;
 use crate::compiler::search::Search;
 use crate::compiler::{FileFacts, IncludeTest};
 use crate::job::reads::PathList;
-use crate::job::{Digest, Family, LocalReason, Node, TreePath};
+use crate::job::{Digest, Family, LocalReason, Node, Tree, TreePath};
 use crate::store::stamps::FileIndex;
-use crate::store::walk::{Added, Built, TreeBuilder};
+use crate::store::walk::{self, Added, TreeBuilder};
+
+/// Inputs that were just found.
+pub(super) struct Built {
+    pub(super) inputs: Inputs,
+    /// Their tree.
+    pub(super) tree: Arc<Tree>,
+    /// What to watch for.
+    pub(super) lookout: Lookout,
+}
 
 /// The tree of what `listing` names, and what to watch for.
 pub(super) fn build(
@@ -21,20 +31,27 @@ pub(super) fn build(
     reader: &Reader,
     listing: &Listing,
     index: &FileIndex<FileFacts>,
-) -> Result<(Inputs, Lookout), LocalReason> {
+) -> Result<Built, LocalReason> {
     let mut builder = TreeBuilder::new(index);
     let (mut tests, mut once) = (BTreeSet::new(), HashSet::new());
     let (mut main, mut named) = (None, Vec::new());
-    for file in listing.files.iter().chain(&reader.plan.input_files) {
+    for (number, file) in listing.files.iter().chain(&reader.plan.input_files).enumerate() {
         let path = absolute(&reader.directory, file);
-        let added = builder.add(&path).map_err(|error| unreadable(&error))?;
+        let scanned = listing.known.get(number);
+        let added = match scanned {
+            Some(Some(known)) => builder.add_known(&path, known),
+            Some(None) | None => builder.add(&path),
+        };
+        let added = added.map_err(|error| unreadable(&error))?;
         let Added::File(known) = added else {
             return Err(LocalReason::UnreadableInput(path));
         };
         if *file == reader.plan.source {
             main = Some(known.digest);
         }
-        refuse_precompiled(reader, &path)?;
+        if number == 0 || scanned.is_none() {
+            refuse_precompiled(reader, &path)?;
+        }
         let Some(facts) = &known.facts else {
             return Err(LocalReason::UnreadableInput(format!(
                 "`{path}` is too large to look into"
@@ -52,18 +69,19 @@ pub(super) fn build(
     }
     let names = tests.iter().map(|(_, test)| &test.name).chain(&listing.missing);
     let lookout = lookout(reader, listing, names.map(String::as_str));
-    let built = builder.finish();
-    refuse_twins(reader.family, &built, &once)?;
+    let walk::Built { tree, seen, .. } = builder.finish();
+    refuse_twins(reader.family, &tree, &once)?;
     let always = [&reader.plan.source].into_iter().chain(&reader.plan.input_files);
     let always = always.map(|file| absolute(&reader.directory, file)).chain(named);
-    let always = always.filter_map(|path| built.tree.resolve_file(&path).cloned()).collect();
+    let always = always.filter_map(|path| tree.resolve_file(&path).cloned()).collect();
     let always = PathList::new(always).ok_or_else(|| {
         LocalReason::UnreadableInput("too many files whose being there is tested".into())
     })?;
     let rules = (extent == Extent::Larger).then(|| Rules::of(reader, &listing.search));
     let about = About { command, main, always, extent, rules };
-    let inputs = Inputs::of_tree(about, &built.tree, built.seen);
-    Ok((inputs, lookout))
+    let tree = Arc::new(tree);
+    let inputs = Inputs::of_tree(about, &tree, seen);
+    Ok(Built { inputs, tree, lookout })
 }
 
 /// What a file says that no worker can do as this machine would.
@@ -132,13 +150,13 @@ fn add_quoted(
 
 /// Files of the same content are files of their own on a worker. Here gcc may take two that ask to
 /// be read once for one, by their times; and clang takes links to one file for one.
-fn refuse_twins(family: Family, built: &Built, once: &HashSet<Digest>) -> Result<(), LocalReason> {
+fn refuse_twins(family: Family, tree: &Tree, once: &HashSet<Digest>) -> Result<(), LocalReason> {
     let identity = |path: &TreePath| {
         let found = std::fs::metadata(path.as_str()).ok();
         found.map(|found| (found.dev(), found.ino()))
     };
     let mut first = HashMap::new();
-    for (path, node) in built.tree.iter() {
+    for (path, node) in tree.iter() {
         let Node::File { digest, .. } = node else { continue };
         let Some(other) = first.insert(*digest, path) else { continue };
         let matters = match family {

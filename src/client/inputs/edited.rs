@@ -8,6 +8,7 @@
 //! a file and says so, and the compiler is asked.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -91,7 +92,7 @@ impl Inputs {
             Extent::Larger => Extent::Larger,
             Extent::Likely | Extent::Exact => Extent::Likely,
         };
-        Self::of_tree(About { extent, ..about }, &tree, seen)
+        Self::of_tree(About { extent, ..about }, &Arc::new(tree), seen)
     }
 
     /// The rules, if `precise`, which is what is left of `tree`, can do with them. `seen` says which
@@ -136,17 +137,22 @@ fn is_unmistakable(
     let defined = said.iter().flat_map(|(_, facts)| &facts.includes.definitions);
     let defined: Vec<&(String, Header)> = rules.headers.iter().chain(defined).collect();
     let links = links_to_files(tree);
+    // Many files have the same includes, and beside its file looks a quoted one alone.
+    let mut settled = HashSet::new();
+    let mut finds_same_from = |folder, include: &Include| {
+        let Include { header, next } = include;
+        !settled.insert((header.quoted.then_some(folder), header.clone(), *next))
+            || finds_same(tree, precise, rules.places(folder, include), *next)
+    };
     said.iter().all(|(path, facts)| {
         // A file that is read through a link has its includes beside the link.
         let links = links.iter().filter(|(_, file)| file == path).map(|(link, _)| link);
         let folders: Vec<&str> = links.chain([path]).map(|path| folder_of(path.as_str())).collect();
-        let finds_same = |include: &Include| {
+        let mut finds_same = |include: &Include| {
             !twins.contains(base_name(&include.header.name))
-                || folders.iter().all(|folder| {
-                    finds_same(tree, precise, rules.places(folder, include), include.next)
-                })
+                || folders.iter().all(|folder| finds_same_from(*folder, include))
         };
-        facts.includes.headers.iter().all(finds_same)
+        facts.includes.headers.iter().all(&mut finds_same)
             && facts.includes.macros.iter().all(|named| {
                 let mut meant = defined.iter().filter(|(name, _)| *name == named.name);
                 meant.all(|(_, header)| {

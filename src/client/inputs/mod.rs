@@ -11,6 +11,7 @@ mod build;
 mod edited;
 mod lookout;
 mod offers;
+mod packed;
 mod pass;
 mod precise;
 #[cfg(test)]
@@ -20,19 +21,18 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ffi::OsString;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 
 use super::daemon::Daemon;
-use super::memory::{Lookout, Memory};
-use super::scan::{Doubt, Scanner, Turn};
+use super::memory::Memory;
+use super::scan::{Doubt, Scanner, Standing, Turn};
 use super::upload::Sources;
 use crate::compiler::search::Search;
 use crate::compiler::{FileFacts, Plan};
 use crate::job::reads::PathList;
-use crate::job::{Digest, Family, LocalReason};
-use crate::store::stamps::{FileIndex, now_ns};
+use crate::job::{Digest, Family, LocalReason, Tree};
+use crate::store::stamps::{FileIndex, Known, now_ns};
 use crate::store::walk::Seen;
 use crate::toolchain::resolve::Resolved;
 
@@ -56,9 +56,9 @@ pub struct Inputs {
     pub command: Digest,
     /// Digest of the tree.
     pub digest: Digest,
-    /// The tree's canonical bytes, zstd-compressed.
-    pub tree_zstd: Bytes,
-    /// Their size before, in bytes.
+    /// The tree.
+    pub tree: PackedTree,
+    /// Size of its canonical bytes.
     pub tree_size: u64,
     /// The source file that the command names, if the compiler lists it under that name.
     pub main: Option<Digest>,
@@ -135,11 +135,16 @@ impl Way {
 pub struct Found {
     /// The inputs.
     pub inputs: Arc<Inputs>,
+    /// Their tree, where it is decoded already: to be held while the inputs are worked with.
+    pub tree: Option<Arc<Tree>>,
     /// How they were found.
     pub mode: Mode,
     /// Why the compiler was asked.
     pub doubt: Option<Doubt>,
 }
+
+/// Inputs, and their tree if it is decoded: it stays so while somebody holds it.
+pub type Held = (Arc<Inputs>, Option<Arc<Tree>>);
 
 /// What is known, and who can be asked.
 #[derive(Clone, Copy, Debug)]
@@ -167,10 +172,12 @@ impl<'a> Finder<'a> {
     }
 }
 
+use build::Built;
 pub use edited::{Edit, Rules};
 pub use lookout::PRECOMPILED;
 pub use offers::choose;
-pub use precise::{About, open_tree};
+pub use packed::PackedTree;
+pub use precise::About;
 
 /// The command whose inputs are wanted.
 #[derive(Clone, Debug)]
@@ -200,6 +207,11 @@ pub struct Reader {
 pub struct Listing {
     /// The files as the command and its includes spell them; the source first.
     pub files: Vec<String>,
+    /// What the scan saw in each of them, if it is no link; nothing when the compiler was asked.
+    /// Beside all but the first it has looked for precompiled headers.
+    pub known: Vec<Option<Known<FileFacts>>>,
+    /// What the scan saw of folders.
+    pub standing: Standing,
     /// Headers that were looked for and not found.
     pub missing: BTreeSet<String>,
     /// Where it was searched.
@@ -237,7 +249,7 @@ pub async fn discover(reader: Reader, finder: &Finder<'_>, way: Way) -> Result<F
     let key = reader.key()?;
     let known = finder.memory.recall(&key);
     if let Some(inputs) = known.filter(|inputs| way.allows(inputs.extent)) {
-        return Ok(Found { inputs, mode: Mode::Remembered, doubt: None });
+        return Ok(Found { inputs, tree: None, mode: Mode::Remembered, doubt: None });
     }
     check_source(&reader)?;
     let reader = Arc::new(reader);
@@ -248,17 +260,18 @@ pub async fn discover(reader: Reader, finder: &Finder<'_>, way: Way) -> Result<F
         (Way::Any | Way::Sure, None) => (Err(Doubt::Off), None),
         (Way::Exact, _) => (Err(Doubt::Missed), None),
     };
-    let ((inputs, lookout), mode, doubt) = match scanned {
+    let (built, mode, doubt) = match scanned {
         Ok(found) => (found, Mode::Scanned, None),
         Err(doubt) => (ask(key, &reader, finder, turn).await?, Mode::Exact, Some(doubt)),
     };
+    let Built { inputs, tree, lookout } = built;
     let inputs = Arc::new(inputs);
-    finder.memory.remember(&inputs, &lookout);
-    Ok(Found { inputs, mode, doubt })
+    finder.memory.remember(&inputs, lookout);
+    Ok(Found { inputs, tree: Some(tree), mode, doubt })
 }
 
 /// What following the includes gives.
-type Scanned = Result<(Inputs, Lookout), Doubt>;
+type Scanned = Result<Built, Doubt>;
 
 /// Follows the includes. Where the flags are new, somebody else may be asking the compiler about
 /// them: that is waited for once. Else gives the turn to ask.
@@ -298,7 +311,7 @@ async fn ask(
     reader: &Arc<Reader>,
     finder: &Finder<'_>,
     turn: Option<Turn>,
-) -> Result<(Inputs, Lookout), LocalReason> {
+) -> Result<Built, LocalReason> {
     let listing = match &reader.plan.dependency {
         Some(arguments) => pass::ask(reader, arguments, finder.passes).await?,
         None => Listing {
@@ -315,7 +328,7 @@ async fn ask(
             let is_complete = |scanned: &Listing| {
                 // A refusal says nothing about the next source.
                 build::build((command, Extent::Larger), &reader, scanned, &index)
-                    .map_or(true, |(scanned, _)| holds_all(&scanned, &exact.0))
+                    .map_or(true, |scanned| holds_all(&scanned.inputs, &exact.inputs))
             };
             scanner.learn(&reader, &listing, &index, is_complete);
         }

@@ -23,23 +23,23 @@
 //! What else decides (times, precompiled headers, embedded files) keeps a compile from travelling.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use super::{Inputs, base_name};
 use crate::job::reads::{PathList, ReadLists};
 use crate::job::{Node, Tree};
 
 /// The inputs of `whole` that are in the first of the lists which a compile here would read; `None`
-/// when there is no such list, or nothing would be left out.
-pub fn choose(whole: &Inputs, offered: &ReadLists) -> Option<Inputs> {
-    let tree = whole.tree()?;
+/// when there is no such list, or nothing would be left out. With their tree.
+pub fn choose(whole: &Inputs, offered: &ReadLists) -> Option<(Inputs, Arc<Tree>)> {
+    let tree = whole.tree.open()?;
     let fitting = offered.0.iter().find(|list| fits(&tree, &whole.always, list))?;
     whole.precise(fitting, None)
 }
 
 fn fits(tree: &Tree, always: &PathList, offered: &PathList) -> bool {
     let read = offered.paths();
-    let is_there = |path| matches!(tree.get(path), Some(Node::File { .. }));
-    if !read.iter().all(is_there) || !always.paths().is_subset(read) {
+    if !read.iter().all(|path| tree.is_file(path.as_str())) || !always.paths().is_subset(read) {
         return false;
     }
     let links = tree.iter().filter(|(_, node)| matches!(node, Node::Symlink { .. }));
@@ -78,7 +78,7 @@ mod tests {
         let (command, main) = (Digest::of(b"command"), None);
         let (extent, always) = (Extent::Larger, list(always));
         let about = About { command, main, always, extent, rules: None };
-        Inputs::of_tree(about, &tree, Vec::new())
+        Inputs::of_tree(about, &Arc::new(tree), Vec::new())
     }
 
     fn list(names: &[&str]) -> PathList {
@@ -91,10 +91,10 @@ mod tests {
     /// Whether ours is found under what theirs read: `/p/a.c`, `/i/x.h`.
     fn is_same(ours: &[&str], always: &[&str]) -> bool {
         let read = list(&["/p/a.c", "/i/x.h"]);
-        let theirs = inputs(&THEIRS, &["/p/a.c"]).precise(&read, None).unwrap();
+        let (theirs, _) = inputs(&THEIRS, &["/p/a.c"]).precise(&read, None).unwrap();
         let offered = ReadLists(vec![list(&["/p/gone.c"]), read]);
         let chosen = choose(&inputs(ours, always), &offered);
-        chosen.is_some_and(|chosen| chosen.digest == theirs.digest)
+        chosen.is_some_and(|(chosen, _)| chosen.digest == theirs.digest)
     }
 
     #[test]

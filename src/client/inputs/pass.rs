@@ -1,6 +1,5 @@
 //! The compiler's own dependency pass: one process, and its list is exact.
 
-use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::time::Duration;
 
@@ -55,5 +54,5 @@ pub(super) async fn ask(
         return Err(LocalReason::UnreadableInput("the compiler's search folders".into()));
     }
     let takes_epoch = version::takes_epoch(reader.family, &finished.stderr);
-    Ok(Listing { files, missing: BTreeSet::new(), search, takes_epoch, began_ns })
+    Ok(Listing { files, search, takes_epoch, began_ns, ..Listing::default() })
 }

@@ -1,9 +1,11 @@
 //! Inputs as a tree names them, and the inputs that are left of them when it is known what a compile
 //! read.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
-use super::{Extent, Inputs, Rules};
+use super::{Extent, Inputs, PackedTree, Rules};
 use crate::client::upload::{Name, Source, Sources};
 use crate::compiler::FileFacts;
 use crate::job::reads::PathList;
@@ -37,7 +39,7 @@ impl Inputs {
     }
 
     /// The inputs that `tree` names; every file lies where the tree has it.
-    pub fn of_tree(about: About, tree: &Tree, seen: Vec<Seen>) -> Self {
+    pub fn of_tree(about: About, tree: &Arc<Tree>, seen: Vec<Seen>) -> Self {
         let file = |(path, node): (&TreePath, &Node)| match node {
             Node::File { digest, .. } => {
                 Some(((BlobClass::Input, *digest), Source::File(path.as_str().into())))
@@ -45,20 +47,10 @@ impl Inputs {
             Node::Symlink { .. } | Node::Directory => None,
         };
         let sources: Sources = tree.iter().filter_map(file).collect();
-        let Compressed { digest, size: tree_size, zstd: tree_zstd } =
-            Compressed::new(&tree.encode());
+        let Compressed { digest, size: tree_size, zstd } = Compressed::new(&tree.encode());
+        let tree = PackedTree::new(zstd, tree);
         let About { command, main, always, extent, rules } = about;
-        Self { command, digest, tree_zstd, tree_size, main, extent, rules, sources, always, seen }
-    }
-
-    /// The tree.
-    pub fn tree(&self) -> Option<Tree> {
-        open_tree(&self.tree_zstd)
-    }
-
-    /// The tree's canonical bytes.
-    pub fn tree_bytes(&self) -> Option<Vec<u8>> {
-        open_bytes(&self.tree_zstd)
+        Self { command, digest, tree, tree_size, main, extent, rules, sources, always, seen }
     }
 
     /// The tree as a blob.
@@ -71,7 +63,7 @@ impl Inputs {
     /// # Errors
     /// [`LocalReason::Store`] when nobody would read so large a tree.
     pub fn tree_blob(&self) -> Result<Compressed, LocalReason> {
-        let (digest, size, zstd) = (self.digest, self.tree_size, self.tree_zstd.clone());
+        let (digest, size, zstd) = (self.digest, self.tree_size, self.tree.zstd().clone());
         if size > TREE_BYTES_MAX as u64 {
             let words = format!("input tree has {size} bytes, wanted at most {TREE_BYTES_MAX}");
             return Err(LocalReason::Store(words));
@@ -80,15 +72,18 @@ impl Inputs {
     }
 
     /// The inputs without the files that a compile did not read; `None` when it is known that it reads
-    /// all of them, or when it is said to have read more than there are. What files say is asked of
+    /// all of them, or when it is said to have read more than there are; with their tree. What files say is asked of
     /// `index`, to know what an edit means; without it every edit means a new search.
-    pub fn precise(&self, reads: &PathList, index: Option<&FileIndex<FileFacts>>) -> Option<Self> {
+    pub fn precise(
+        &self,
+        reads: &PathList,
+        index: Option<&FileIndex<FileFacts>>,
+    ) -> Option<(Self, Arc<Tree>)> {
         if self.extent == Extent::Exact {
             return None;
         }
-        let tree = self.tree()?;
-        let is_file = |path: &TreePath| matches!(tree.get(path), Some(Node::File { .. }));
-        if !reads.paths().iter().all(is_file) {
+        let tree = self.tree.open()?;
+        if !reads.paths().iter().all(|path| tree.is_file(path.as_str())) {
             tracing::warn!("a worker read files that were not sent: not believed");
             return None;
         }
@@ -98,23 +93,13 @@ impl Inputs {
             return None;
         }
         let stays = |seen: &&Seen| {
-            let path = seen.path.to_str().and_then(|path| TreePath::try_from(path).ok());
-            path.is_none_or(|path| kept.contains(&path) || !is_file(&path))
+            let path = seen.path.to_str();
+            path.is_none_or(|path| kept.contains(path) || !tree.is_file(path))
         };
         let seen: Vec<Seen> = self.seen.iter().filter(stays).cloned().collect();
         let rules = index.and_then(|index| self.rules_for(&tree, &precise, &seen, index));
         let about = About { extent: Extent::Exact, rules, ..self.about() };
-        Some(Self::of_tree(about, &precise, seen))
+        let precise = Arc::new(precise);
+        Some((Self::of_tree(about, &precise, seen), precise))
     }
-}
-
-/// The tree of which these are the canonical bytes, zstd-compressed.
-pub fn open_tree(zstd: &[u8]) -> Option<Tree> {
-    Tree::decode(&open_bytes(zstd)?).ok()
-}
-
-fn open_bytes(zstd: &[u8]) -> Option<Vec<u8>> {
-    let size = zstd::zstd_safe::get_frame_content_size(zstd).ok()??;
-    let size = usize::try_from(size).ok().filter(|size| *size <= TREE_BYTES_MAX)?;
-    zstd::bulk::decompress(zstd, size).ok()
 }

@@ -257,3 +257,31 @@ async fn folders_that_contain_each_other_end() {
     ];
     assert_eq!(scanned(&files, "-c a.c").await.unwrap(), set(&["a.c", "p/x.h", "q/y.h"]));
 }
+
+#[tokio::test]
+async fn what_is_scanned_makes_the_same_tree_as_what_the_compiler_lists() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().canonicalize().unwrap();
+    let write = |name: &str, text: &str| {
+        let path = root.join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    };
+    write(
+        "a.c",
+        "#include \"link/../y.h\"\n#include <x.h>\n#include \"p/./z.h\"\n#include <w.h>\n",
+    );
+    for name in ["q/deep/x.h", "q/y.h", "p/z.h", "real-1"] {
+        write(name, &format!("// {name}\n"));
+    }
+    std::os::unix::fs::symlink("q/deep", root.join("link")).unwrap();
+    std::os::unix::fs::symlink("../real-1", root.join("p/w.h")).unwrap();
+    // clang reads nothing before the source, where the scan cannot know.
+    let arguments = ["-c", "a.c", "-Ilink", "-I./p/"].map(str::to_owned);
+    let (desk, reader) = (Desk::new(), reader(&root, "gcc", &arguments));
+    let scanned = desk.scan(&reader).await;
+    let exact = desk.find(&reader, Way::Exact).await.unwrap();
+    assert_eq!((scanned.mode, exact.mode), (Mode::Scanned, Mode::Exact));
+    let [scanned, exact] = [scanned, exact].map(|found| found.inputs.tree.open().unwrap());
+    assert_eq!(scanned, exact);
+}

@@ -1,6 +1,8 @@
 //! Lists as they are kept on disk: one file for each command, so that a daemon reads what is asked
 //! for and no more.
 
+use std::borrow::Cow;
+use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -31,39 +33,42 @@ const USE_NOTED_EVERY: Duration = Duration::from_secs(3_600);
 
 /// A list without what can be told from the rest.
 #[derive(Serialize, Deserialize)]
-struct Kept {
+struct Kept<'l> {
     tree: ByteBuf,
     about: About,
-    seen: Vec<Seen>,
-    folders: Vec<(PathBuf, KeptMoment)>,
-    names: Vec<String>,
+    seen: Cow<'l, [Seen]>,
+    folders: Vec<(Cow<'l, Path>, KeptMoment<'l>)>,
+    names: Vec<Cow<'l, str>>,
 }
 
 /// A folder's [`Moment`], with the names that stood there among those that matter.
 #[derive(Serialize, Deserialize)]
-struct KeptMoment {
-    moment: Moment,
-    present: Vec<String>,
+struct KeptMoment<'l> {
+    moment: Cow<'l, Moment>,
+    present: Vec<Cow<'l, str>>,
 }
 
 /// The bytes to keep; `None` when a path is no text.
 pub(super) fn encode(lists: &[List], folders: &Folders) -> Option<Vec<u8>> {
-    let kept: Option<Vec<Kept>> = lists.iter().map(|list| kept(list, folders)).collect();
+    let kept: Option<Vec<Kept<'_>>> = lists.iter().map(|list| kept(list, folders)).collect();
     let bytes = rmp_serde::to_vec(&kept?).ok()?;
     (bytes.len() <= FILE_BYTES_MAX).then_some(bytes)
 }
 
-fn kept(list: &List, folders: &Folders) -> Option<Kept> {
-    let text = |name: &std::ffi::OsString| name.to_str().map(str::to_owned);
-    let moment = |(folder, moment): &(PathBuf, Moment)| {
+fn kept<'l>(list: &'l List, folders: &Folders) -> Option<Kept<'l>> {
+    let text = |name: &'l OsString| name.to_str().map(Cow::Borrowed);
+    let moment = |(folder, moment): &'l (PathBuf, Moment)| {
         let present = folders.present(folder, moment, &list.names);
         let present = present.into_iter().map(text).collect::<Option<_>>()?;
-        Some((folder.clone(), KeptMoment { moment: moment.clone(), present }))
+        Some((
+            Cow::Borrowed(folder.as_path()),
+            KeptMoment { moment: Cow::Borrowed(moment), present },
+        ))
     };
     Some(Kept {
-        tree: ByteBuf::from(list.inputs.tree_bytes()?),
+        tree: ByteBuf::from(list.inputs.tree.bytes()?),
         about: list.inputs.about(),
-        seen: list.seen.clone(),
+        seen: Cow::Borrowed(&list.seen),
         folders: list.folders.iter().map(moment).collect::<Option<_>>()?,
         names: list.names.iter().map(text).collect::<Option<_>>()?,
     })
@@ -71,25 +76,28 @@ fn kept(list: &List, folders: &Folders) -> Option<Kept> {
 
 /// The lists in bytes that [`encode`] made; none of any other.
 fn decode(command: Digest, bytes: &[u8]) -> Vec<List> {
-    let kept: Vec<Kept> = rmp_serde::from_slice(bytes).unwrap_or_default();
+    let kept: Vec<Kept<'_>> = rmp_serde::from_slice(bytes).unwrap_or_default();
     kept.into_iter().filter_map(|kept| list(command, kept)).collect()
 }
 
-fn list(command: Digest, kept: Kept) -> Option<List> {
+fn list(command: Digest, kept: Kept<'_>) -> Option<List> {
     let Kept { tree, about, seen, folders, names } = kept;
     let tree = Tree::decode(&tree).ok()?;
     if about.command != command {
         return None;
     }
-    let inputs = Inputs::of_tree(about, &tree, seen.clone());
-    let moment = |(folder, KeptMoment { moment, present }): (PathBuf, KeptMoment)| {
-        (folder, moment.of(present.into_iter().map(Into::into).collect()))
+    let seen = seen.into_owned();
+    let inputs = Inputs::of_tree(about, &Arc::new(tree), seen.clone());
+    let owned = |name: Cow<'_, str>| OsString::from(name.into_owned());
+    let moment = |(folder, KeptMoment { moment, present }): (Cow<'_, Path>, KeptMoment<'_>)| {
+        let moment = moment.into_owned().of(present.into_iter().map(owned).collect());
+        (folder.into_owned(), moment)
     };
     Some(List {
         inputs: Arc::new(inputs),
         seen,
         folders: folders.into_iter().map(moment).collect(),
-        names: names.into_iter().map(Into::into).collect(),
+        names: Arc::new(names.into_iter().map(owned).collect()),
     })
 }
 

@@ -20,7 +20,7 @@ pub(super) struct List {
     /// As in the inputs, but newer: who uses the inputs may hold older ones.
     pub(super) seen: Vec<Seen>,
     pub(super) folders: Vec<(PathBuf, Moment)>,
-    pub(super) names: BTreeSet<OsString>,
+    pub(super) names: Arc<BTreeSet<OsString>>,
 }
 
 /// What a list is worth now.
@@ -185,7 +185,7 @@ fn says_same(
 
 /// The tree, and how often each content occurs in it.
 fn counted(inputs: &Inputs) -> Option<(Tree, HashMap<Digest, usize>)> {
-    let tree = inputs.tree()?;
+    let tree = Arc::unwrap_or_clone(inputs.tree.open()?);
     let mut counts = HashMap::with_capacity(tree.len());
     for (digest, _) in tree.files() {
         *counts.entry(digest).or_default() += 1;

@@ -89,9 +89,9 @@ impl Memory {
 
     /// Remembers the inputs of their command. Folders that cannot be read are no reason to believe
     /// anything: then nothing is remembered.
-    pub fn remember(&self, inputs: &Arc<Inputs>, lookout: &Lookout) {
+    pub fn remember(&self, inputs: &Arc<Inputs>, lookout: Lookout) {
         let Some(folders) = lookout.look(&self.folders) else { return };
-        let (seen, names) = (inputs.seen.clone(), lookout.names.clone());
+        let (seen, names) = (inputs.seen.clone(), Arc::new(lookout.names));
         self.insert(inputs.digest, List { inputs: inputs.clone(), seen, folders, names });
     }
 
@@ -102,7 +102,7 @@ impl Memory {
     /// folders are those of all files that might have been read.
     /// Gives the digest of what is left, if anything is left out.
     pub fn learn(&self, inputs: &Inputs, reads: &PathList) -> Option<Digest> {
-        let precise = inputs.precise(reads, Some(&self.index))?;
+        let (precise, _) = inputs.precise(reads, Some(&self.index))?;
         let digest = precise.digest;
         let lists = self.lists(&inputs.command);
         let list = {

@@ -1,6 +1,6 @@
 //! Lists on real files: what changes, and what a daemon that starts again still knows.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::BTreeSet;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -49,6 +49,12 @@ impl Command {
 
     /// Finds the inputs as they are and remembers them.
     fn remember(&self) -> Digest {
+        let (inputs, lookout) = self.find();
+        self.memory.remember(&inputs, lookout);
+        inputs.digest
+    }
+
+    fn find(&self) -> (Arc<Inputs>, Lookout) {
         let mut builder = TreeBuilder::new(&self.index);
         let place = |name: &str| self.root.join("p").join(name);
         for name in ["a.c", "second/x.h"] {
@@ -60,22 +66,22 @@ impl Command {
             PathList::new([TreePath::try_from(place("a.c").to_str().unwrap()).unwrap()].into());
         let (always, rules) = (always.unwrap(), Some(Rules::default()));
         let about = About { command: KEY, main: None, always, extent: Extent::Larger, rules };
-        let inputs = Arc::new(Inputs::of_tree(about, &built.tree, built.seen));
+        let inputs = Arc::new(Inputs::of_tree(about, &Arc::new(built.tree), built.seen));
         let lookout = Lookout {
             began_ns: now_ns(),
-            files: HashSet::from([place("a.c"), place("second/x.h")]),
+            files: ["a.c", "second/x.h"].map(|name| place(name).to_str().unwrap().into()).into(),
+            absent: Vec::new(),
             folders: BTreeSet::from([place("first"), place("second"), place(".")]),
             names: BTreeSet::from(["x.h".into()]),
         };
-        self.memory.remember(&inputs, &lookout);
-        inputs.digest
+        (inputs, lookout)
     }
 
     fn recall(&self) -> Option<Digest> {
         let inputs = self.memory.recall(&KEY)?;
         // What is recalled is also what is looked at after the compile.
         assert_eq!(crate::store::walk::changed(&inputs.seen), None);
-        assert_eq!(inputs.tree().unwrap().digest(), inputs.digest);
+        assert_eq!(inputs.tree.open().unwrap().digest(), inputs.digest);
         Some(inputs.digest)
     }
 
@@ -229,6 +235,20 @@ fn a_folder_that_became_a_link_leads_elsewhere() {
         std::fs::rename(place("p/second"), place("q/second")).unwrap();
         symlink(place("q/second"), place("p/second")).unwrap();
     }));
+}
+
+#[test]
+fn a_folder_that_appears_while_inputs_are_found_may_hold_others() {
+    for (absent, is_believed) in [(vec!["first/sub"], false), (vec!["second/sub"], true)] {
+        let command = Command::new();
+        let (inputs, mut lookout) = command.find();
+        lookout.names.insert("sub".into());
+        let place = |name| command.root.join("p").join(name).to_str().unwrap().to_owned();
+        lookout.absent = absent.into_iter().map(place).collect();
+        command.write("first/sub/x.h", "");
+        command.memory.remember(&inputs, lookout);
+        assert_eq!(command.recall().is_some(), is_believed);
+    }
 }
 
 #[test]

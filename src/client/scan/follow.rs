@@ -1,15 +1,16 @@
 //! Follows includes from the source to every file that they may lead to, whatever `#if` says.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::io;
 use std::path::Path;
 
 use super::Doubt;
-use super::presence::{Found, Place, Presence, Probe};
+use super::presence::{Found, Place, Presence, Probe, Standing};
 use crate::client::inputs::{Reader, Rules, absolute, folder_of};
 use crate::compiler::FileFacts;
 use crate::compiler::includes::{self, Header, Include, MacroInclude, macro_hash};
 use crate::compiler::search::Search;
-use crate::store::stamps::FileIndex;
+use crate::store::stamps::{FileIndex, Known};
 
 /// Most files of one scan; a compile with more is asked of the compiler.
 const FILES_MAX: usize = 20_000;
@@ -21,6 +22,10 @@ const PREINCLUDED: &str = "stdc-predef.h";
 pub(super) struct Closure {
     /// The files, as their includes spell them; the source first.
     pub(super) files: Vec<String>,
+    /// What is in each of them, if it is no link.
+    pub(super) known: Vec<Option<Known<FileFacts>>>,
+    /// The folders that were looked into, and their folders.
+    pub(super) standing: Standing,
     /// Names that led nowhere.
     pub(super) missing: BTreeSet<String>,
 }
@@ -39,9 +44,10 @@ pub(super) fn follow(
         index,
         probe: Probe::new(presence),
         closure: Closure::default(),
+        source: String::new(),
         listed: HashSet::new(),
         expanded: HashSet::new(),
-        pending: VecDeque::new(),
+        included: HashMap::new(),
         chained: HashMap::new(),
         macros: Macros::default(),
     };
@@ -51,7 +57,7 @@ pub(super) fn follow(
     }
     walk.begin(reader)?;
     walk.run()?;
-    Ok(walk.closure)
+    Ok(Closure { standing: walk.probe.into_standing(), ..walk.closure })
 }
 
 struct Walk<'a> {
@@ -60,10 +66,13 @@ struct Walk<'a> {
     index: &'a FileIndex<FileFacts>,
     probe: Probe<'a>,
     closure: Closure,
+    /// Full path of the source.
+    source: String,
     listed: HashSet<String>,
     /// A file's identity and its folder's: where its includes lead depends on no more.
     expanded: HashSet<(Place, Place)>,
-    pending: VecDeque<String>,
+    /// What files of a folder include: the same leads to the same.
+    included: HashMap<String, HashSet<Header>>,
     /// Where a name leads that is not beside its includer.
     chained: HashMap<Header, Option<String>>,
     macros: Macros,
@@ -112,9 +121,9 @@ impl Walk<'_> {
         let source = &reader.plan.source;
         self.closure.files.push(source.clone());
         let path = absolute(&reader.directory, source);
-        self.listed.insert(path.clone());
         let beside = folder_of(&path).to_owned();
-        self.pending.push_back(path);
+        self.source.clone_from(&path);
+        self.listed.insert(path);
         for forced in &reader.plan.preprocessing.forced {
             // Compilers differ in where they begin.
             for folder in [&reader.directory, &beside] {
@@ -127,7 +136,7 @@ impl Walk<'_> {
 
     fn run(&mut self) -> Result<(), Doubt> {
         loop {
-            while let Some(path) = self.pending.pop_front() {
+            while let Some(path) = self.next() {
                 self.expand(&path)?;
             }
             let asked: Vec<_> = self.macros.asked.iter().cloned().collect();
@@ -139,15 +148,23 @@ impl Walk<'_> {
                     }
                 }
             }
-            if self.pending.is_empty() {
+            if self.next().is_none() {
                 return Ok(());
             }
         }
     }
 
+    /// Full path of the first file that was not read yet.
+    fn next(&self) -> Option<String> {
+        match self.closure.known.len() {
+            0 => Some(self.source.clone()),
+            number => self.closure.files.get(number).cloned(),
+        }
+    }
+
     /// Reads what one file includes.
     fn expand(&mut self, path: &str) -> Result<(), Doubt> {
-        let known = self.index.digest(Path::new(path)).map_err(|_| Doubt::Unreadable)?;
+        let known = self.look_into(Path::new(path)).map_err(|_| Doubt::Unreadable)?;
         let folder = folder_of(path);
         let place = self.probe.place(folder).ok_or(Doubt::Unreadable)?;
         if !self.expanded.insert(((known.stamp.dev, known.stamp.ino), place)) {
@@ -164,7 +181,27 @@ impl Walk<'_> {
         let asked =
             facts.includes.macros.iter().map(|include| (folder.to_owned(), include.clone()));
         self.macros.asked.extend(asked);
-        facts.includes.headers.iter().try_for_each(|include| self.include(folder, include))
+        let mut included = self.included.remove(folder).unwrap_or_default();
+        for include in &facts.includes.headers {
+            if include.next {
+                self.include(folder, include)?;
+            } else if !included.contains(&include.header) {
+                self.include(folder, include)?;
+                included.insert(include.header.clone());
+            }
+        }
+        self.included.insert(folder.to_owned(), included);
+        Ok(())
+    }
+
+    /// What is in the next file, which is at `path`.
+    fn look_into(&mut self, path: &Path) -> io::Result<Known<FileFacts>> {
+        let found = std::fs::symlink_metadata(path)?;
+        let is_link = found.is_symlink();
+        let known =
+            if is_link { self.index.digest(path) } else { self.index.digest_at(path, &found) }?;
+        self.closure.known.push((!is_link).then(|| known.clone()));
+        Ok(known)
     }
 
     /// Adds what an include in a file of `folder` may find.
@@ -248,8 +285,7 @@ impl Walk<'_> {
             return Err(Doubt::TooMany);
         }
         self.listed.insert(path.clone());
-        self.closure.files.push(path.clone());
-        self.pending.push_back(path);
+        self.closure.files.push(path);
         Ok(())
     }
 }

@@ -21,6 +21,7 @@ use std::path::PathBuf;
 use memchr::memmem;
 
 use self::presence::Presence;
+pub use self::presence::Standing;
 use self::searches::{Learned, Searches};
 pub use self::turns::Turn;
 use self::turns::Turns;
@@ -159,6 +160,8 @@ impl Scanner {
         let found = follow::follow(reader, &learned.search, &self.presence, index)?;
         Ok(Listing {
             files: found.files,
+            known: found.known,
+            standing: found.standing,
             missing: found.missing,
             search: learned.search.clone(),
             takes_epoch: learned.takes_epoch,

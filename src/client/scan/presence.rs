@@ -64,6 +64,10 @@ pub(super) struct Probe<'a> {
     folders: HashMap<String, View>,
 }
 
+/// What one compile saw of folders.
+#[derive(Debug, Default)]
+pub struct Standing(HashMap<String, View>);
+
 #[derive(Clone, Debug)]
 enum View {
     Absent,
@@ -94,13 +98,15 @@ impl<'a> Probe<'a> {
         }
     }
 
+    /// All that was seen.
+    pub(super) fn into_standing(self) -> Standing {
+        Standing(self.folders)
+    }
+
     fn find_in(&mut self, folder: &str, name: &str) -> Found {
         match self.view(folder) {
             View::Absent => Found::Nothing,
-            // Some file systems write such names in other ways than they were asked for.
-            View::Listed(listed) if name.is_ascii() && !matches!(name, "" | "." | "..") => {
-                listed.find(folder, name)
-            }
+            View::Listed(listed) if is_plain(name) => listed.find(folder, name),
             View::Listed(_) | View::Asked(_) => ask_for_both(folder, name),
         }
     }
@@ -113,6 +119,34 @@ impl<'a> Probe<'a> {
         self.folders.insert(folder.to_owned(), view.clone());
         view
     }
+}
+
+impl Standing {
+    /// Whether a folder stood at `path`, links followed; what was not seen is looked at now.
+    pub fn is_folder(&self, path: &str) -> bool {
+        let ask = || Path::new(path).is_dir();
+        match self.0.get(path) {
+            Some(View::Absent) => return false,
+            Some(View::Listed(_) | View::Asked(_)) => return true,
+            None => {}
+        }
+        let Some((folder, name)) = path.rsplit_once('/') else { return ask() };
+        match self.0.get(folder) {
+            Some(View::Absent) => false,
+            Some(View::Listed(listed)) if is_plain(name) => match listed.names.get(name) {
+                Some(Kind::Folder) => true,
+                Some(Kind::File) | None => false,
+                Some(Kind::Other) => ask(),
+            },
+            Some(View::Listed(_) | View::Asked(_)) | None => ask(),
+        }
+    }
+}
+
+/// Whether the list of a folder says all of `name`: some file systems write others in other ways than
+/// they were asked for.
+fn is_plain(name: &str) -> bool {
+    name.is_ascii() && !matches!(name, "" | "." | "..")
 }
 
 impl Listed {
@@ -263,6 +297,7 @@ mod tests {
         }
         symlink("a.h", root.path().join("link.h")).unwrap();
         symlink("nowhere", root.path().join("dangling.h")).unwrap();
+        symlink("sub", root.path().join("to-sub")).unwrap();
         rustix::fs::mkfifoat(rustix::fs::CWD, root.path().join("pipe"), 0o600.into()).unwrap();
         let presence = Presence::default();
         let look = || {
@@ -271,7 +306,10 @@ mod tests {
                 .map(|name| probe.find(folder, name));
             let others = ["\u{e9}.h", "none.h", "none/a.h", "a.h/x", "sub/../a.h"]
                 .map(|name| probe.find(folder, name));
-            (names, others)
+            let standing = probe.into_standing();
+            let folders = ["", "/sub", "/to-sub", "/sub/..", "/a.h", "/none", "/none/a", "/link.h"]
+                .map(|name| standing.is_folder(&format!("{folder}{name}")));
+            (names, others, folders)
         };
         let asked = look();
         settle(root.path());
@@ -279,7 +317,8 @@ mod tests {
         assert!(!presence.lock().folders.is_empty());
         use Found::{Doubt, File, Nothing};
         let names = [File, File, Nothing, Doubt, File, Nothing, Doubt, Nothing];
-        assert_eq!(asked, (names, [File, Nothing, Nothing, Nothing, File]));
+        let folders = [true, true, true, true, false, false, false, false];
+        assert_eq!(asked, (names, [File, Nothing, Nothing, Nothing, File], folders));
         std::fs::write(root.path().join("none.h"), "").unwrap();
         assert_eq!(look().1[1], File);
     }
