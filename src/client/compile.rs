@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use super::cache::{Kept, Keys};
 use super::command;
 use super::crates::study::Study;
-use super::crates::{self, CrateReader, answered};
+use super::crates::{self, answered};
 use super::daemon::Daemon;
 use super::early::{self, Voice};
 use super::fill::{self, After, Filling, Stay};
@@ -19,17 +19,18 @@ use super::inputs::{self, Extent, Finder, Held, Inputs, Mode, Way};
 use super::ipc::{CompileRequest, Diagnostics, Reply};
 use super::link::Reach;
 use super::locale;
-use super::outputs::{self, Older, Product};
+use super::outputs::{self, Product};
 use super::ready_toolchain::ReadyToolchain;
 use super::remote::{self, Answer, Came, Job, Origin};
 use super::report::{Finding, Laps, Report};
 use super::request::{Request, Shelf};
 use super::scan;
 use super::sent::Sent;
+use super::subject::Subject;
 use crate::compiler::{self, Plan, Verdict};
 use crate::job::reads::PathList;
 use crate::job::wire::{BlobClass, CacheUse, WrongBlob};
-use crate::job::{Action, ActionKey, Digest, Exit, Family, Kind, LocalReason, Outcome, Tree};
+use crate::job::{Action, ActionKey, Digest, Exit, Kind, LocalReason, Outcome, Tree};
 use crate::store::{StoreError, walk};
 use crate::toolchain::resolve::Resolved;
 
@@ -139,31 +140,6 @@ struct Compile {
     farm: Result<(), LocalReason>,
     /// What results on this disk are to it if not.
     shelf: Shelf,
-}
-
-/// What is compiled.
-enum Subject {
-    /// A source of C or C++, with the variables that travel.
-    Unit(Family, BTreeMap<String, String>),
-    /// A crate; what was learned of it decides which variables travel.
-    Crate(Arc<CrateReader>),
-}
-
-impl Subject {
-    fn older(&self) -> Older {
-        match self {
-            Self::Unit(..) => Older::Mixed,
-            Self::Crate(_) => Older::Replaced,
-        }
-    }
-
-    /// Local results of crates are not kept: macros may read what nobody names.
-    fn shelf(&self, shelf: Shelf) -> Shelf {
-        match self {
-            Self::Unit(..) => shelf,
-            Self::Crate(_) => shelf.min(Shelf::Searched),
-        }
-    }
 }
 
 /// What names a compile's result.

@@ -4,8 +4,9 @@
 //! Called by `main`. Promises: a compile ends as the local compiler would have ended it; whatever
 //! goes wrong on the way leads to a local compile with a [`crate::job::LocalReason`].
 //!
-//! Reading order: [`wrapper`], [`view`], [`ipc`], [`request`], [`command`], [`compile`] (the story), [`inputs`] (with `memory`, `folders` and [`scan`]), [`ready_toolchain`], [`upload`],
-//! [`remote`], [`locale`], [`cache`] (results on this disk), [`outputs`], [`fill`] and [`written`] (results of local compiles), [`slots`], [`daemon`], [`link`], [`login`] (who we are), [`stats`], [`history`], [`settings`].
+//! Reading order: [`wrapper`], [`view`], [`ipc`], [`request`], [`command`], [`compile`] (the story), [`subject`], [`inputs`] (with `memory`, `folders` and
+//! [`scan`]), [`crates`] (the same for Rust), [`ready_toolchain`], [`upload`], [`remote`], [`early`],
+//! [`locale`], [`cache`] (results on this disk), [`outputs`], [`fill`] and [`written`] (results of local compiles), [`slots`], [`daemon`], [`link`], [`login`] (who we are), [`stats`], [`history`], [`settings`].
 
 pub mod bases;
 pub mod cache;
@@ -35,6 +36,7 @@ pub mod settings;
 pub mod slots;
 pub mod socket;
 pub mod stats;
+mod subject;
 pub mod upload;
 pub mod view;
 pub mod wrapper;

@@ -95,8 +95,10 @@ fn copy(from: &Path, to: &Path) {
 fn said(done: &Finished) -> (Ended, BTreeSet<String>, String) {
     let words = String::from_utf8_lossy(&done.stderr);
     let lines = words.lines().filter(|line| !line.contains("Finished"));
+    // Of two crates with the same warning, who is told of it first is left to chance.
+    let lines = lines.map(|line| line.replace(" (1 duplicate)", ""));
     let printed = String::from_utf8_lossy(&done.stdout).into_owned();
-    (done.status, lines.map(str::to_owned).collect(), printed)
+    (done.status, lines.collect(), printed)
 }
 
 async fn cargo(farm: &Farm, workspace: &Workspace, arguments: &str) -> Finished {

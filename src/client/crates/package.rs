@@ -44,22 +44,21 @@ pub(super) fn add(
     }
 }
 
-/// Adds the settings of clippy that are in the package's folder or above, and notes where there are
-/// none.
+/// Adds the settings of clippy that are in the package's folder or above, and the manifest in the
+/// working directory, of which clippy takes note; and notes where there are none.
 pub(super) fn add_clippys(
     reader: &CrateReader,
     builder: &mut Builder<'_>,
 ) -> Result<(), LocalReason> {
     let package = reader.folder("CLIPPY_CONF_DIR").map_or_else(|| reader.package(), str::to_owned);
-    for folder in Path::new(&package).ancestors() {
-        for name in CLIPPYS {
-            let path = folder.join(name);
-            match path.to_str().map(|path| builder.add(path)) {
-                Some(Ok(_)) => {}
-                Some(Err(WalkError::NotFound(_))) => builder.watch(&path),
-                Some(Err(error)) => return Err(unreadable(error)),
-                None => return Err(LocalReason::NotUtf8),
-            }
+    let folders = Path::new(&package).ancestors();
+    let settings = folders.flat_map(|folder| CLIPPYS.iter().map(|name| folder.join(name)));
+    for path in settings.chain([Path::new(&reader.directory).join("Cargo.toml")]) {
+        match path.to_str().map(|path| builder.add(path)) {
+            Some(Ok(_)) => {}
+            Some(Err(WalkError::NotFound(_))) => builder.watch(&path),
+            Some(Err(error)) => return Err(unreadable(error)),
+            None => return Err(LocalReason::NotUtf8),
         }
     }
     Ok(())
