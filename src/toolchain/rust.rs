@@ -33,16 +33,12 @@ pub(super) async fn parts(compiler: &Resolved, asked: &Asked) -> Result<Parts, T
     let mut parts =
         Parts { programs: vec![compiler.executable.display().to_string()], ..Parts::default() };
     parts.directories = vec![format!("{sysroot}/lib"), own.clone(), wanted.clone()];
-    let is_library = |path: &str| !path.contains(SANITIZER);
     list(Path::new(&wanted), &mut parts, &is_library);
     if let Some(platform) = Path::new(&own).parent() {
         for folder in HOST_FOLDERS {
             list(&platform.join(folder), &mut parts, &|_| true);
         }
     }
-    let is_quoted = |path: &str| {
-        path.ends_with(".rs") && !path.split('/').any(|part| NOT_QUOTED.contains(&part))
-    };
     list(&Path::new(&sysroot).join(SOURCES), &mut parts, &is_quoted);
     // Components that come or go show here; new files in known folders show as their change.
     parts.watched.extend([sysroot, own, wanted]);
@@ -52,17 +48,33 @@ pub(super) async fn parts(compiler: &Resolved, asked: &Asked) -> Result<Parts, T
     Ok(parts)
 }
 
-/// Adds the files below `folder`. Programs among them load nothing that the compiler does not load
-/// too, and find it where the compiler tells them. Links that lead nowhere are passed over.
-fn list(folder: &Path, parts: &mut Parts, wanted: &dyn Fn(&str) -> bool) {
-    let mut entries: Vec<_> = std::fs::read_dir(folder).into_iter().flatten().flatten().collect();
-    entries.sort_by_key(std::fs::DirEntry::file_name);
-    for path in entries.into_iter().map(|entry| entry.path()) {
-        let Some(text) = path.to_str() else { continue };
-        if path.is_dir() {
-            list(&path, parts, wanted);
-        } else if path.is_file() && wanted(text) {
-            parts.files.push(text.to_owned());
+fn is_library(path: &Path) -> bool {
+    !path.to_string_lossy().contains(SANITIZER)
+}
+
+fn is_quoted(path: &Path) -> bool {
+    path.extension().is_some_and(|suffix| suffix == "rs")
+        && !path.iter().any(|part| NOT_QUOTED.iter().any(|it| part == *it))
+}
+
+/// Adds the files below `folder` whose paths from there are `wanted`. Programs among them load
+/// nothing that the compiler does not load too, and find it where the compiler tells them. Links that
+/// lead nowhere are passed over.
+fn list(folder: &Path, parts: &mut Parts, wanted: &dyn Fn(&Path) -> bool) {
+    let mut pending = vec![folder.to_owned()];
+    while let Some(at) = pending.pop() {
+        for entry in std::fs::read_dir(&at).into_iter().flatten().flatten() {
+            let path = entry.path();
+            let Some(text) = path.to_str() else { continue };
+            if path.is_dir() {
+                pending.push(path);
+            } else if path.is_file() && path.strip_prefix(folder).is_ok_and(wanted) {
+                parts.files.push(text.to_owned());
+            }
         }
     }
 }
+
+#[cfg(test)]
+#[path = "rust_tests.rs"]
+mod tests;

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use super::ask::{Asked, text};
@@ -17,10 +18,14 @@ const DECIDE: [&str; 5] = ["CARGO_HOME", "HOME", "PATH", "RUSTUP_HOME", "RUSTUP_
 /// The one that decides alone, whatever the folder.
 const CHOSEN: &str = "RUSTUP_TOOLCHAIN";
 
-/// Whether `program` is rustup under a tool's name.
+/// Whether `program` is rustup under a tool's name: a link to it, or the same file beside it, as
+/// older ones were installed.
 pub(super) fn is_proxy(program: &Path) -> bool {
-    let real = program.canonicalize().ok();
-    real.is_some_and(|real| real.file_name() == Some(OsStr::new(RUSTUP)))
+    let identity = |path: &Path| std::fs::metadata(path).map(|m| (m.dev(), m.ino())).ok();
+    program.canonicalize().is_ok_and(|real| {
+        let beside = identity(&real.with_file_name(RUSTUP));
+        beside.is_some() && beside == identity(&real)
+    })
 }
 
 /// What the answer of [`behind`] depends on, unless it depends on the folder.
@@ -56,3 +61,7 @@ pub(super) async fn behind(
         _ => Err(ResolveError::NotFound(format!("{} behind {}", tool.name(), proxy.display()))),
     }
 }
+
+#[cfg(test)]
+#[path = "rustup_tests.rs"]
+mod tests;

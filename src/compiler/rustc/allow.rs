@@ -5,13 +5,16 @@
 //! needs: other places for the compiler's own parts, and arguments that are in a file.
 
 /// Starts of arguments that are refused, and why.
-const REFUSED: [(&str, &str); 6] = [
+const REFUSED: [(&str, &str); 4] = [
     ("@", "reads arguments from a file"),
     ("-Z", "is of no released compiler"),
     ("--sysroot", "names another toolchain"),
     ("--print", "compiles nothing"),
-    ("-Csave-temps", "leaves files that nobody asked for"),
-    ("-Cincremental", "needs what an earlier compile left"),
+];
+/// The same of options of code generation.
+const REFUSED_OPTIONS: [(&str, &str); 2] = [
+    ("incremental", "needs what an earlier compile left"),
+    ("save-temps", "leaves files that nobody asked for"),
 ];
 
 /// Whether `arguments`, without `argv[0]`, are a compile.
@@ -25,6 +28,7 @@ pub fn check<'a>(arguments: impl Iterator<Item = &'a str> + Clone) -> Result<(),
     {
         return Err("the command is no compile: it names no crate".into());
     }
+    let mut before = "";
     for argument in arguments {
         if argument.contains('\0') {
             return Err("an argument holds a zero byte".into());
@@ -32,6 +36,15 @@ pub fn check<'a>(arguments: impl Iterator<Item = &'a str> + Clone) -> Result<(),
         if let Some((_, why)) = REFUSED.iter().find(|(start, _)| argument.starts_with(start)) {
             return Err(format!("argument `{argument}` {why}"));
         }
+        let option = match before {
+            "-C" | "--codegen" => Some(argument),
+            _ => argument.strip_prefix("-C").or_else(|| argument.strip_prefix("--codegen=")),
+        };
+        let option = option.unwrap_or_default().replace('_', "-");
+        if let Some((_, why)) = REFUSED_OPTIONS.iter().find(|(it, _)| option.starts_with(it)) {
+            return Err(format!("argument `-C {option}` {why}"));
+        }
+        before = argument;
     }
     Ok(())
 }
@@ -65,6 +78,11 @@ mod tests {
             "--crate-name=a --sysroot /w",
             "--crate-name a --print=cfg",
             "--crate-name a \0",
+            "--crate-name a -Csave-temps",
+            "--crate-name a -C save_temps=yes",
+            "--crate-name a -C incremental=x",
+            "--crate-name a --codegen=incremental=x",
+            "--crate-name a --codegen incremental=x",
         ] {
             assert!(!run(text), "{text}");
         }

@@ -130,6 +130,8 @@ pub(super) enum Codegen {
     SplitDebug,
     /// Its value may name a plugin of the linker.
     LinkerPlugin,
+    /// Whether what is linked is optimised as a whole.
+    Lto,
     /// Options of LLVM.
     Llvm,
     /// Its value names a file that is read.
@@ -169,7 +171,7 @@ const CODEGEN: &[(&str, Codegen)] = &[
     ("linker-flavor", Codegen::Keep),
     ("linker-plugin-lto", Codegen::LinkerPlugin),
     ("llvm-args", Codegen::Llvm),
-    ("lto", Codegen::Keep),
+    ("lto", Codegen::Lto),
     ("metadata", Codegen::Keep),
     ("no-prepopulate-passes", Codegen::Keep),
     ("no-redzone", Codegen::Keep),

@@ -4,6 +4,38 @@ use super::flags::{self, Codegen, Effect, Flag, Form};
 use super::plan::{Extern, NativeLibrary};
 use crate::job::LocalReason;
 
+/// How options say yes; without a value they do too.
+const YES: [&str; 5] = ["", "y", "yes", "on", "true"];
+const NO: [&str; 4] = ["n", "no", "off", "false"];
+/// Starts of the linkers' options, behind two hyphens or one, that name what they read or write.
+const LINKED_FILES: [&str; 23] = [
+    "Map",
+    "allow-undefined-file",
+    "default-script",
+    "dependency-file",
+    "dynamic-list",
+    "just-symbols",
+    "library-path",
+    "lto-",
+    "mri-script",
+    "out-implib",
+    "output",
+    "plugin",
+    "reproduce",
+    "retain-symbols-file",
+    "save-temps",
+    "script",
+    "specs",
+    "symbol-ordering-file",
+    "sysroot",
+    "thinlto",
+    "time-trace",
+    "version-script",
+    "wrapper",
+];
+/// Those of one letter.
+const LINKED_FILES_SHORT: [&str; 5] = ["B", "L", "R", "T", "o"];
+
 /// What the words say together. Paths are as written.
 #[derive(Debug, Default)]
 pub(super) struct Seen<'a> {
@@ -22,6 +54,8 @@ pub(super) struct Seen<'a> {
     pub(super) linker: Option<&'a str>,
     pub(super) units: Option<&'a str>,
     pub(super) packs_debug: bool,
+    /// Whether what is linked is optimised as a whole.
+    pub(super) optimises_linked: bool,
     /// Kind and folder.
     pub(super) searched: Vec<(&'a str, &'a str)>,
     pub(super) libraries: Vec<NativeLibrary>,
@@ -131,14 +165,15 @@ impl<'a> Seen<'a> {
             Codegen::Keep => true,
             Codegen::ExtraFilename => {
                 self.extra_filename = value;
-                !value.contains('/')
+                // The compiler takes what is behind a point for a suffix, and leaves it out.
+                !value.contains(['/', '.'])
             }
             Codegen::Units => {
                 self.units = Some(value);
                 true
             }
             Codegen::Cpu => value != "native",
-            Codegen::LinkArgument => value.split(' ').all(is_plain_link_argument),
+            Codegen::LinkArgument => value.split_whitespace().all(is_plain_link_argument),
             Codegen::Linker => {
                 self.linker = Some(value);
                 !value.is_empty()
@@ -148,8 +183,12 @@ impl<'a> Seen<'a> {
                 self.packs_debug = value == "packed";
                 value != "unpacked"
             }
-            Codegen::LinkerPlugin => !value.contains('/'),
-            Codegen::Llvm => value.split(' ').all(is_plain_llvm_option),
+            Codegen::LinkerPlugin => [&YES[..], &NO[..]].concat().contains(&value),
+            Codegen::Lto => {
+                self.optimises_linked = !NO.contains(&value);
+                true
+            }
+            Codegen::Llvm => value.split_whitespace().all(is_plain_llvm_option),
             Codegen::Profile => {
                 self.input_files.push(value);
                 !value.is_empty()
@@ -168,16 +207,22 @@ fn split_kind(value: &str) -> (&str, &str) {
     }
 }
 
-/// Whether an argument for the linker names no file and no program.
+/// Whether an argument for the linker names no file, no folder and no program.
 fn is_plain_link_argument(argument: &str) -> bool {
-    let is_plain = |part: &str| !part.contains(['/', '@']);
-    let names_file = ["-T", "-B", "-plugin", "-wrapper", "-specs", "--version-script"];
-    argument.is_empty()
-        || (argument.starts_with('-')
-            && is_plain(argument)
-            && !argument.split(',').any(|part| names_file.iter().any(|it| part.starts_with(it))))
+    let names_file = |part: &str| {
+        let name = part.trim_start_matches('-');
+        (part.len() == name.len() + 1 && LINKED_FILES_SHORT.iter().any(|it| name.starts_with(it)))
+            || (part.len() > name.len() && LINKED_FILES.iter().any(|it| name.starts_with(it)))
+    };
+    argument.starts_with('-')
+        && !argument.contains(['/', '@'])
+        && !argument.split([',', '=']).any(names_file)
 }
 
 fn is_plain_llvm_option(option: &str) -> bool {
-    !option.contains('/') && !option.starts_with("-load") && !option.starts_with("--load")
+    let name = option.split('=').next().unwrap_or(option);
+    option.starts_with('-')
+        && !option.contains('/')
+        && !name.trim_start_matches('-').starts_with("load")
+        && !["file", "output", "path", "dir"].iter().any(|end| name.ends_with(end))
 }

@@ -4,6 +4,8 @@
 //! and the extra part of it, with a prefix and a suffix by kind and platform. Oracle tests hold them
 //! against the compiler's own.
 
+use std::collections::BTreeSet;
+
 use super::fold::Seen;
 use crate::job::{LocalReason, WantedOutput};
 
@@ -20,7 +22,9 @@ fn platform(target: Option<&str>) -> Option<Platform> {
     const WASM: Platform = Platform { program_suffix: ".wasm", library: ("", ".wasm") };
     let Some(target) = target else { return Some(UNIX) };
     let is = |system: &str| target.split('-').any(|part| part.starts_with(system));
-    if target.ends_with(".json") || is("windows") || is("apple") || is("uefi") || is("emscripten") {
+    if target.ends_with(".json")
+        || ["apple", "avr", "emscripten", "uefi", "windows"].iter().any(|it| is(it))
+    {
         None
     } else if target.starts_with("wasm") {
         Some(WASM)
@@ -46,28 +50,39 @@ pub(super) fn wanted(seen: &Seen<'_>, name: &str) -> Result<Vec<WantedOutput>, L
     if seen.output.is_some() && (emit.len() > 1 || seen.crate_types.len() > 1) {
         return Err(LocalReason::Flag("-o with several outputs".into()));
     }
+    // One of them counts, and which one is the compiler's affair.
+    let is_second = |at: usize| emit[..at].iter().any(|(kind, _)| *kind == emit[at].0);
+    if let Some(at) = (0..emit.len()).find(|at| is_second(*at)) {
+        return Err(LocalReason::Flag(format!("--emit {} twice", emit[at].0)));
+    }
     let stem = format!("{name}{}", seen.extra_filename);
     let place = |file: String| match seen.out_dir {
         Some(folder) if !folder.is_empty() => format!("{}/{file}", folder.trim_end_matches('/')),
         _ => file,
     };
-    let mut files = Vec::new();
+    let (mut files, mut debug, mut rules) = (Vec::new(), Vec::new(), Vec::new());
     for (kind, path) in emit {
         let explicit = path.or(seen.output).map(str::to_owned);
         if matches!(explicit.as_deref(), Some("-" | "")) {
             return Err(LocalReason::OutputTarget("-".into()));
         }
         match *kind {
-            "link" => files.extend(linked(seen, &stem, explicit, &place)?),
+            "link" => {
+                let made = linked(seen, &stem, explicit, &place)?;
+                let is_program = |file: &&String| !file.ends_with(".rlib") && !file.ends_with(".a");
+                let programs = made.iter().filter(|_| seen.packs_debug).filter(is_program);
+                debug.extend(programs.map(|file| format!("{file}.dwp")));
+                files.extend(made);
+            }
             "metadata" => {
                 files.push(explicit.unwrap_or_else(|| place(format!("lib{stem}.rmeta"))));
             }
-            "dep-info" => files.push(explicit.unwrap_or_else(|| place(format!("{stem}.d")))),
+            "dep-info" => rules.push(explicit.unwrap_or_else(|| place(format!("{stem}.d")))),
             other => {
                 let Some((_, suffix)) = PARTS.iter().find(|(known, _)| *known == other) else {
                     return Err(LocalReason::Flag(format!("--emit {other}")));
                 };
-                if seen.units.is_some_and(|units| units != "1") {
+                if seen.units.is_some_and(|units| units != "1") || seen.optimises_linked {
                     return Err(LocalReason::Flag(format!("--emit {other} of several parts")));
                 }
                 files.push(explicit.unwrap_or_else(|| place(format!("{stem}.{suffix}"))));
@@ -76,18 +91,15 @@ pub(super) fn wanted(seen: &Seen<'_>, name: &str) -> Result<Vec<WantedOutput>, L
     }
     let required = |path| WantedOutput { path, required: true };
     let mut wanted: Vec<WantedOutput> = files.into_iter().map(required).collect();
-    if seen.packs_debug {
-        let programs: Vec<String> =
-            wanted.iter().map(|file| format!("{}.dwp", file.path)).collect();
-        wanted.extend(programs.into_iter().map(|path| WantedOutput { path, required: false }));
-    }
+    wanted.extend(debug.into_iter().map(|path| WantedOutput { path, required: false }));
+    wanted.extend(rules.into_iter().map(required));
     match wanted.iter().enumerate().find(|(at, file)| wanted[..*at].contains(file)) {
         Some((_, twice)) => Err(LocalReason::OutputTarget(twice.path.clone())),
         None => Ok(wanted),
     }
 }
 
-/// What each kind of crate is linked into.
+/// What each kind of crate is linked into; equal kinds are one to the compiler.
 fn linked(
     seen: &Seen<'_>,
     stem: &str,
@@ -95,13 +107,14 @@ fn linked(
     place: &dyn Fn(String) -> String,
 ) -> Result<Vec<String>, LocalReason> {
     let mut files = Vec::new();
-    for kind in kinds(seen) {
+    let kinds = kinds(seen).iter().map(|kind| if *kind == "lib" { "rlib" } else { kind });
+    for kind in kinds.collect::<BTreeSet<_>>() {
         let known = platform(seen.target);
         let platform = || {
             known.ok_or_else(|| LocalReason::Flag(format!("--crate-type {kind} for this target")))
         };
-        let file = match *kind {
-            "lib" | "rlib" => format!("lib{stem}.rlib"),
+        let file = match kind {
+            "rlib" => format!("lib{stem}.rlib"),
             "bin" => format!("{stem}{}", platform()?.program_suffix),
             "dylib" | "cdylib" | "proc-macro" => {
                 let (prefix, suffix) = platform()?.library;

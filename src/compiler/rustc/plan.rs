@@ -130,13 +130,15 @@ pub fn plan(
     }))
 }
 
-/// The arguments with those that stand in files, one a line; such a file names no other.
+/// The arguments with those that stand in files, one a line. What looks in there like the name of
+/// another file is none to the compiler, but would be one on a command line.
 fn expand(
     arguments: &[String],
     directory: &str,
     read_file: &dyn Fn(&str) -> io::Result<Vec<u8>>,
 ) -> Result<Vec<String>, LocalReason> {
     let mut all = Vec::with_capacity(arguments.len());
+    let mut bytes_left = RESPONSE_BYTES_MAX;
     for argument in arguments {
         let Some(file) = argument.strip_prefix('@') else {
             all.push(argument.clone());
@@ -144,9 +146,11 @@ fn expand(
         };
         let path =
             if file.starts_with('/') { file.to_owned() } else { format!("{directory}/{file}") };
-        let bytes = read_file(&path).ok().filter(|bytes| bytes.len() <= RESPONSE_BYTES_MAX);
+        let bytes = read_file(&path).ok().filter(|bytes| bytes.len() <= bytes_left);
         let text = bytes.and_then(|bytes| String::from_utf8(bytes).ok());
-        let text = text.ok_or(LocalReason::ResponseFile(path))?;
+        let is_plain = |text: &String| !text.lines().any(|line| line.starts_with('@'));
+        let text = text.filter(is_plain).ok_or(LocalReason::ResponseFile(path))?;
+        bytes_left -= text.len();
         all.extend(text.lines().map(str::to_owned));
     }
     Ok(all)
@@ -199,7 +203,7 @@ fn krate(seen: &Seen<'_>, name: &str, outputs: &[WantedOutput]) -> CratePlan {
         crate_folders: folders(&["all", "crate", "dependency"]),
         native_folders: folders(&["all", "framework", "native"]),
         libraries: seen.libraries.clone(),
-        dep_info: outputs.iter().map(|file| &file.path).find(|path| path.ends_with(".d")).cloned(),
+        dep_info: outputs.last().map(|file| file.path.clone()),
         announced: metadata.filter(|_| goes_on).cloned(),
         depth: if links || is_static { Depth::Objects } else { Depth::Metadata },
     }

@@ -6,8 +6,9 @@ use std::path::Path;
 use std::{fs, io};
 
 use crate::compiler::response::split;
+use crate::compiler::rustc::{self, CratePlan, Depth};
 use crate::compiler::{Invocation, Plan, Verdict, plan};
-use crate::job::Family;
+use crate::job::{Family, Kind, RustTool};
 
 struct Case<'a> {
     setup: Vec<&'a str>,
@@ -26,7 +27,7 @@ fn cases(text: &str) -> Vec<Case<'_>> {
         .collect()
 }
 
-fn verdict(family: Family, case: &Case<'_>) -> Verdict {
+fn verdict(kind: Kind, case: &Case<'_>) -> Verdict {
     let part = |head: &str| case.setup.iter().find_map(|line| line.strip_prefix(head));
     let directory = part("cwd ").unwrap_or("/w");
     let words = split(part("$ ").unwrap()).unwrap();
@@ -38,7 +39,11 @@ fn verdict(family: Family, case: &Case<'_>) -> Verdict {
             .map(|(_, content)| content.as_bytes().to_vec())
             .ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))
     };
-    plan(&Invocation { family, program: &words[0], arguments: &words[1..], directory }, &read)
+    let (program, arguments) = (&words[0], &words[1..]);
+    match kind {
+        Kind::C(family) => plan(&Invocation { family, program, arguments, directory }, &read),
+        Kind::Rust(_) => rustc::plan(arguments, directory, &read),
+    }
 }
 
 fn rendered(verdict: &Verdict) -> String {
@@ -61,9 +66,10 @@ fn rendered_plan(plan: &Plan) -> String {
     for directory in &plan.directories {
         write!(text, "\n  folder {directory}").unwrap();
     }
-    match &plan.dependency {
-        Some(arguments) => write!(text, "\n  pass {}", arguments.join(" ")).unwrap(),
-        None => text.push_str("\n  no pass"),
+    match (&plan.dependency, &plan.krate) {
+        (Some(arguments), _) => write!(text, "\n  pass {}", arguments.join(" ")).unwrap(),
+        (None, Some(krate)) => render_crate(krate, &mut text),
+        (None, None) => text.push_str("\n  no pass"),
     }
     if plan.fixed_time {
         text.push_str("\n  time fixed");
@@ -71,7 +77,41 @@ fn rendered_plan(plan: &Plan) -> String {
     text
 }
 
-fn check(family: Family, folder: &str) {
+fn render_crate(krate: &CratePlan, text: &mut String) {
+    write!(text, "\n  crate {}", krate.name).unwrap();
+    for used in &krate.externs {
+        let path = used.path.as_deref().unwrap_or("searched");
+        write!(text, "\n  extern {} {path}", used.name).unwrap();
+    }
+    for folder in &krate.crate_folders {
+        write!(text, "\n  crates in {folder}").unwrap();
+    }
+    for folder in &krate.native_folders {
+        write!(text, "\n  libraries in {folder}").unwrap();
+    }
+    for library in &krate.libraries {
+        let kind = if library.verbatim { "file" } else { "library" };
+        write!(text, "\n  {kind} {}", library.name).unwrap();
+    }
+    if let Some(target) = &krate.target {
+        write!(text, "\n  target {target}").unwrap();
+    }
+    if krate.links {
+        text.push_str("\n  links");
+    }
+    if let Some(linker) = &krate.linker {
+        write!(text, "\n  linker {linker}").unwrap();
+    }
+    if krate.depth == Depth::Objects {
+        text.push_str("\n  uses objects");
+    }
+    if let Some(announced) = &krate.announced {
+        write!(text, "\n  announces {announced}").unwrap();
+    }
+    write!(text, "\n  told in {}", krate.dep_info.as_deref().unwrap_or("nothing")).unwrap();
+}
+
+fn check(kind: Kind, folder: &str) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/args").join(folder);
     let mut wrong = Vec::new();
     let mut count = 0;
@@ -79,7 +119,7 @@ fn check(family: Family, folder: &str) {
         let path = entry.unwrap().path();
         for case in cases(&fs::read_to_string(&path).unwrap()) {
             count += 1;
-            let found = rendered(&verdict(family, &case));
+            let found = rendered(&verdict(kind, &case));
             let expected = case.expected.join("\n");
             if found != expected {
                 let setup = case.setup.join("\n");
@@ -93,10 +133,15 @@ fn check(family: Family, folder: &str) {
 
 #[test]
 fn gcc_command_lines() {
-    check(Family::Gcc, "gcc");
+    check(Kind::C(Family::Gcc), "gcc");
 }
 
 #[test]
 fn clang_command_lines() {
-    check(Family::Clang, "clang");
+    check(Kind::C(Family::Clang), "clang");
+}
+
+#[test]
+fn rustc_command_lines() {
+    check(Kind::Rust(RustTool::Rustc), "rustc");
 }

@@ -1,5 +1,6 @@
 //! Tests of the whole room: golden cases, properties, and the real compilers as judges.
 
+mod crates;
 mod golden;
 mod oracle;
 mod properties;

@@ -1,7 +1,10 @@
 //! Properties that hold for every command line and for any bytes.
 
+use std::collections::BTreeSet;
+
 use proptest::prelude::*;
 
+use crate::compiler::rustc::{self, allow, dep_info, mentions};
 use crate::compiler::{Invocation, Verdict, depfile, family_of_name, plan, scan_facts, search};
 use crate::job::Family;
 
@@ -26,6 +29,22 @@ fn argument() -> impl Strategy<Value = String> {
         "[a-z/.]{0,6}\\.(c|cc|s|S|i|o|h|f90)",
         ".{0,8}",
     ]
+}
+
+/// Words of rustc's as people write them, with known and unknown names and values.
+fn rust_word() -> impl Strategy<Value = String> {
+    prop_oneof![
+        "-(C|L|l|o|O|g|V|v|A|W|Z|vV|Vv|-|[a-zA-Z]{1,2})[a-z=/.,: -]{0,8}",
+        "--(crate-name|crate-type|emit|out-dir|extern|test|target|print|codegen|[a-z-]{1,9})(=[a-z,=:/.-]{0,12})?",
+        "-C ?(extra-filename|codegen-units|link-args?|lto|linker|llvm-args|split-debuginfo|[a-z_-]{1,9})(=[a-z0-9,= /.-]{0,12})?",
+        "(lib|bin|cdylib|proc-macro|staticlib|link|asm|dep-info=|metadata=x|-|@f|rustc|native=x|static:+verbatim=x)",
+        "[a-z/.]{0,6}\\.(rs|json|rlib|rmeta|so)",
+        ".{0,8}",
+    ]
+}
+
+fn decide_crate(arguments: &[String], file: &str) -> Verdict {
+    rustc::plan(arguments, "/w", &|_| Ok(file.as_bytes().to_vec()))
 }
 
 proptest! {
@@ -98,5 +117,60 @@ proptest! {
             decide(family, &written, ""),
             decide(family, &from_file, &arguments.join("\n"))
         );
+    }
+
+    #[test]
+    fn no_command_line_of_rustc_panics(
+        arguments in prop::collection::vec(rust_word(), 0..12),
+        file in ".{0,40}",
+    ) {
+        let _ = decide_crate(&arguments, &file);
+        let _ = allow::check(arguments.iter().map(String::as_str));
+    }
+
+    #[test]
+    fn a_crate_that_travels_is_planned_the_same_again(
+        arguments in prop::collection::vec(rust_word(), 0..6),
+        file in "([a-z=./@-]{0,12}\n?){0,4}",
+    ) {
+        let base = words("--crate-name a --crate-type lib --emit=dep-info,link lib.rs");
+        let arguments = [base, arguments].concat();
+        if let Verdict::Remote(plan) = decide_crate(&arguments, &file) {
+            let paths: BTreeSet<&String> = plan.outputs.iter().map(|output| &output.path).collect();
+            prop_assert!(!paths.is_empty() && paths.len() == plan.outputs.len());
+            let krate = plan.krate.clone().unwrap();
+            prop_assert!(krate.dep_info.is_some_and(|told| paths.contains(&told)));
+            prop_assert_eq!(decide_crate(&plan.arguments, "--unread"), Verdict::Remote(plan));
+        }
+    }
+
+    #[test]
+    fn spellings_of_rustcs_flags_agree(
+        flag in "-(C|L|l|A|W|D|F)",
+        value in "(opt-level=[0-3]|lto|metadata=a|[a-z]{1,8}(=[a-z/]{1,6})?)",
+    ) {
+        let base = words("--crate-name a --crate-type bin --emit=dep-info,link main.rs");
+        let separate = decide_crate(&[&base[..], &[flag.clone(), value.clone()]].concat(), "");
+        let joined = decide_crate(&[&base[..], &[format!("{flag}{value}")]].concat(), "");
+        match (separate, joined) {
+            (Verdict::Remote(separate), Verdict::Remote(joined)) => {
+                prop_assert_eq!(separate.krate, joined.krate);
+                prop_assert_eq!(separate.outputs, joined.outputs);
+            }
+            (separate, joined) => prop_assert_eq!(separate, joined),
+        }
+    }
+
+    #[test]
+    fn no_bytes_of_rustcs_panic(
+        bytes in prop::collection::vec(any::<u8>(), 0..300),
+        text in "(# env-dep:|[ -~]{0,12}|\\\\|: |\n|=|-[0-9a-f]{14,18}){0,20}",
+    ) {
+        for bytes in [&bytes[..], text.as_bytes()] {
+            let _ = dep_info::parse(bytes);
+            for magic in [&b""[..], b"rust\0\0\0", b"!<arch>\n"] {
+                let _ = mentions::mentions(&[magic, bytes].concat());
+            }
+        }
     }
 }
