@@ -23,7 +23,7 @@ use std::sync::Arc;
 
 use super::inputs::{About, Extent, Inputs, absolute};
 use crate::compiler::Plan;
-use crate::compiler::rustc::mentions::{Extra, mentions};
+use crate::compiler::rustc::mentions::{Extra, is_closed, mentions};
 use crate::compiler::rustc::{CratePlan, environment};
 use crate::job::reads::PathList;
 use crate::job::{Digest, Kind, LocalReason, RustTool};
@@ -38,12 +38,15 @@ const INPUT_BYTES_MAX: u64 = 1 << 30;
 /// Files whose digests and mentions are remembered.
 const INDEX_MAX: usize = 100_000;
 
-/// What files of crates say: the crates that they speak of.
-pub type CrateIndex = FileIndex<Arc<BTreeSet<Extra>>>;
+/// The crates that a compiled crate speaks of; `None` where nobody can read that off.
+pub type Mentions = Option<Arc<BTreeSet<Extra>>>;
+
+/// What files of crates say.
+pub type CrateIndex = FileIndex<Mentions>;
 
 /// An empty index.
 pub fn index() -> CrateIndex {
-    FileIndex::new(INDEX_MAX, |bytes| Arc::new(mentions(bytes)))
+    FileIndex::new(INDEX_MAX, |bytes| (!is_closed(bytes)).then(|| Arc::new(mentions(bytes))))
 }
 
 /// A crate whose inputs are wanted.
@@ -197,7 +200,7 @@ pub fn find(
 fn add_folders(
     reader: &CrateReader,
     krate: &CratePlan,
-    builder: &mut TreeBuilder<'_, Arc<BTreeSet<Extra>>>,
+    builder: &mut TreeBuilder<'_, Mentions>,
 ) -> Result<(), LocalReason> {
     let outputs = reader.plan.outputs.iter().filter_map(|output| {
         let path = reader.absolute(&output.path);

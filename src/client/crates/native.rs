@@ -2,9 +2,8 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::sync::Arc;
 
-use super::{CrateReader, unreadable};
+use super::{CrateReader, Mentions, unreadable};
 use crate::compiler::rustc::mentions::Extra;
 use crate::compiler::rustc::{CratePlan, Depth};
 use crate::job::LocalReason;
@@ -22,7 +21,7 @@ const FILES_MAX: usize = 2_000;
 pub(super) fn add(
     reader: &CrateReader,
     krate: &CratePlan,
-    builder: &mut TreeBuilder<'_, Arc<BTreeSet<Extra>>>,
+    builder: &mut TreeBuilder<'_, Mentions>,
 ) -> Result<(), LocalReason> {
     let folders: BTreeSet<String> =
         krate.native_folders.iter().map(|folder| reader.absolute(folder)).collect();

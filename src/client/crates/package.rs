@@ -1,13 +1,10 @@
 //! The files of a package, as git and cargo see it.
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use ignore::{DirEntry, WalkBuilder};
 
-use super::{CrateReader, unreadable};
-use crate::compiler::rustc::mentions::Extra;
+use super::{CrateReader, Mentions, unreadable};
 use crate::job::LocalReason;
 use crate::store::walk::{TreeBuilder, WalkError};
 
@@ -24,7 +21,7 @@ const UNPACKED: &str = ".cargo-ok";
 /// Where clippy finds its settings, in the package's folder and above.
 const CLIPPYS: [&str; 2] = [".clippy.toml", "clippy.toml"];
 
-type Builder<'a> = TreeBuilder<'a, Arc<BTreeSet<Extra>>>;
+type Builder<'a> = TreeBuilder<'a, Mentions>;
 
 /// Adds the package of the crate whose root is `source`, and what its build script made.
 pub(super) fn add(

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 
-use super::{CrateIndex, CrateReader, unreadable};
+use super::{CrateIndex, CrateReader, Mentions, unreadable};
 use crate::compiler::rustc::mentions::Extra;
 use crate::compiler::rustc::{CratePlan, Depth};
 use crate::job::LocalReason;
@@ -22,7 +22,7 @@ pub(super) fn add(
     reader: &CrateReader,
     krate: &CratePlan,
     index: &CrateIndex,
-    builder: &mut TreeBuilder<'_, Arc<BTreeSet<Extra>>>,
+    builder: &mut TreeBuilder<'_, Mentions>,
 ) -> Result<(), LocalReason> {
     let named = krate.externs.iter().filter_map(|used| used.path.as_deref());
     let named: Vec<String> = named.map(|path| reader.absolute(path)).collect();
@@ -47,24 +47,23 @@ pub(super) fn add(
     Ok(())
 }
 
-/// The crates that the compiled crate at `path` speaks of; `None` when that is not known. What can be
-/// loaded uses nothing that the compiler would look for.
-fn mentioned(path: &str, index: &CrateIndex) -> Result<Option<Arc<BTreeSet<Extra>>>, LocalReason> {
-    if path.ends_with(".so") {
-        return Ok(Some(Arc::default()));
-    }
+/// The crates that the compiled crate at `path` speaks of; `None` when that is not known.
+fn mentioned(path: &str, index: &CrateIndex) -> Result<Mentions, LocalReason> {
     let look = |path: &str| {
         let known = index.digest(Path::new(path));
         known.map_err(|error| LocalReason::UnreadableInput(format!("`{path}`: {error}")))
     };
-    let known = look(path)?;
-    if known.facts.is_some() {
-        return Ok(known.facts);
+    if let Some(facts) = look(path)?.facts {
+        return Ok(facts);
     }
-    // It is too large to look into. Its metadata may stand beside it.
+    // It is too large to look into. What can be loaded is then mostly macros with all that they are
+    // made of; of others the metadata may stand beside.
+    if path.ends_with(".so") {
+        return Ok(Some(Arc::default()));
+    }
     let beside = path.strip_suffix(".rlib").map(|stem| format!("{stem}.rmeta"));
     match beside.filter(|beside| Path::new(beside).is_file()) {
-        Some(beside) => Ok(look(&beside)?.facts),
+        Some(beside) => Ok(look(&beside)?.facts.flatten()),
         None => Ok(None),
     }
 }
@@ -151,12 +150,16 @@ mod tests {
         made(&root, &format!("liba-{one}.rlib"), "");
         made(&root, &format!("libb-{two}.rmeta"), &format!("-{three}"));
         made(&root, &format!("libb-{two}.rlib"), &format!("-{three}"));
-        made(&root, &format!("libc-{three}.so"), "");
+        let macros = format!("libc-{three}.so");
+        fs::write(root.join(macros), b"\x7fELF..__rustc_proc_macro_decls_0").unwrap();
         made(&root, "libb-0000000000000009.rlib", "");
         made(&root, "libplain.rlib", "");
         made(&root, "libnative.so", "");
-        let mut shelf = Shelf::of([root.to_str().unwrap().to_owned()].into_iter());
+        let closed = root.join("libd-0000000000000004.so");
+        fs::write(&closed, b"\x7fELF").unwrap();
         let index = crate::client::crates::index();
+        assert_eq!(mentioned(closed.to_str().unwrap(), &index).unwrap(), None);
+        let mut shelf = Shelf::of([root.to_str().unwrap().to_owned()].into_iter());
         let mut pending = vec![format!("{}/liba-{one}.rmeta", root.display())];
         pending.extend(shelf.without_extra());
         let mut found = BTreeSet::new();

@@ -8,7 +8,7 @@
 
 use std::collections::BTreeSet;
 
-use memchr::memchr_iter;
+use memchr::{memchr_iter, memmem};
 use serde::{Deserialize, Serialize};
 
 /// Digits of an extra part of cargo's.
@@ -38,6 +38,16 @@ impl Extra {
             .try_fold(0_u64, |number, byte| Some(number << 4 | u64::from(value(*byte)?)))
             .map(Self)
     }
+}
+
+/// What can be loaded: macros use nothing that the compiler would look for, and say so by a symbol
+/// (`rustc_proc_macro_decls` in `rustc_session`). The metadata of other crates in this form is compressed.
+const LOADED: &[u8] = b"\x7fELF";
+const MACROS: &[u8] = b"__rustc_proc_macro_decls";
+
+/// Whether the bytes are those of a crate whose uses nobody can read off.
+pub fn is_closed(bytes: &[u8]) -> bool {
+    bytes.starts_with(LOADED) && memmem::find(bytes, MACROS).is_none()
 }
 
 /// The extra parts in the bytes of a compiled crate; none in other files.
