@@ -16,7 +16,7 @@ use super::daemon::Daemon;
 use super::early::{self, Voice};
 use super::fill::{self, After, Filling, Stay};
 use super::inputs::{self, Extent, Finder, Held, Inputs, Mode, Way};
-use super::ipc::{CompileRequest, Diagnostics, Reply};
+use super::ipc::{CompileRequest, Reply};
 use super::link::Reach;
 use super::locale;
 use super::outputs::{self, Product};
@@ -225,17 +225,16 @@ impl Compile {
         let there = daemon.upload(toolchain, &reach).await;
         there.map_err(|reason| daemon.note_trouble(reason))?;
         let mut job = request.job(action, plan, inputs, toolchain);
-        let announced = plan.krate.as_ref().and_then(|krate| krate.announced.clone());
-        let (answer, outputs) =
-            match announced.filter(|_| request.diagnostics == Diagnostics::Stream) {
-                None => run(daemon, &reach, job, inputs, report).await?,
-                Some(path) => {
-                    let (wants, early) = mpsc::unbounded_channel();
-                    job.early = Some((path, wants));
-                    let running = run(daemon, &reach, job, inputs, report);
-                    early::beside(running, early, (request, inputs, &reach.blobs), voice).await?
-                }
-            };
+        let (answer, outputs) = match &self.subject {
+            Subject::Crate(reader) if let Some(path) = request.announced(plan) => {
+                let (wants, early) = mpsc::unbounded_channel();
+                job.early = Some((path, wants));
+                let running = run(daemon, &reach, job, inputs, report);
+                early::beside(running, early, (request, reader, inputs), &reach.blobs, voice)
+                    .await?
+            }
+            _ => run(daemon, &reach, job, inputs, report).await?,
+        };
         if inputs.extent != Extent::Exact && misses_file(daemon, &reach, &answer.outcome).await {
             return Ok(None);
         }
@@ -278,9 +277,16 @@ impl Compile {
         reason: LocalReason,
         report: &mut Report,
     ) -> Result<(Reply, Finding), Stay> {
-        if let (Subject::Crate(reader), LocalReason::RemoteFailed) = (&self.subject, &reason) {
-            let study = Study::new((**reader).clone(), named.inputs);
-            return Err(Stay { reason, after: After::Study(Box::new(study)) });
+        match (&self.subject, &reason) {
+            (Subject::Crate(reader), LocalReason::RemoteFailed) => {
+                let study = Study::new((**reader).clone(), named.inputs);
+                return Err(Stay { reason, after: After::Study(Box::new(study)) });
+            }
+            // A macro writes files of its own: the next compile would end the same way.
+            (Subject::Crate(reader), LocalReason::UnexpectedOutput(_)) => {
+                daemon.crates.learned.note_strange(reader.key());
+            }
+            _ => {}
         }
         if self.shelf != Shelf::Filled || !reason.is_of_no_farm() {
             return Err(reason.into());

@@ -6,6 +6,7 @@ use std::sync::{Mutex, PoisonError};
 
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
+use super::crates::{CrateReader, answered};
 use super::inputs::Inputs;
 use super::outputs;
 use super::request::Request;
@@ -53,12 +54,13 @@ impl Voice {
 pub(super) async fn beside<T>(
     running: impl Future<Output = T>,
     mut early: UnboundedReceiver<EarlyOutput>,
-    (request, inputs, blobs): (&Request, &Inputs, &Blobs),
+    for_whom: (&Request, &CrateReader, &Inputs),
+    blobs: &Blobs,
     voice: &Voice,
 ) -> T {
     let passing = async {
         while let Some(early) = early.recv().await {
-            pass_on(early, (request, inputs, blobs), voice).await;
+            pass_on(early, for_whom, blobs, voice).await;
         }
     };
     tokio::pin!(running, passing);
@@ -70,9 +72,13 @@ pub(super) async fn beside<T>(
 
 async fn pass_on(
     EarlyOutput { output, stderr, .. }: EarlyOutput,
-    (request, inputs, blobs): (&Request, &Inputs, &Blobs),
+    (request, reader, inputs): (&Request, &CrateReader, &Inputs),
+    blobs: &Blobs,
     voice: &Voice,
 ) {
+    if tokio::task::block_in_place(|| answered::quotes_more(reader, inputs, &stderr)) {
+        return;
+    }
     let Ok(products) = outputs::fetch(blobs, &[output]).await else { return };
     if walk::changed(&inputs.seen).is_some() {
         return;

@@ -157,6 +157,12 @@ impl Request {
         }
     }
 
+    /// The output that is wanted before the compile has ended; a terminal is shown all at once.
+    pub(super) fn announced(&self, plan: &Plan) -> Option<String> {
+        let announced = plan.krate.as_ref().and_then(|krate| krate.announced.clone());
+        announced.filter(|_| self.diagnostics == Diagnostics::Stream)
+    }
+
     pub(super) fn crate_reader(&self, compiler: &Resolved, plan: &Arc<Plan>) -> CrateReader {
         CrateReader {
             compiler: compiler.clone(),

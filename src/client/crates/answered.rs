@@ -3,7 +3,7 @@
 
 use std::os::unix::fs::FileExt as _;
 
-use super::CrateReader;
+use super::{CrateReader, words};
 use crate::client::daemon::Daemon;
 use crate::client::inputs::Inputs;
 use crate::client::link::Reach;
@@ -24,12 +24,31 @@ pub(in crate::client) async fn lacked(
     (outcome, outputs): (&Outcome, &[Product]),
 ) -> bool {
     let learned = &daemon.crates.learned;
-    if !outcome.exit.is_success() {
+    // A message quotes files, of other crates too: without them it is shorter.
+    if !outcome.exit.is_success() || outcome.stderr.size() > 0 {
         let Ok((_, words)) = outputs::streams(&reach.blobs, outcome).await else { return false };
         let there = inputs.tree.open().unwrap_or_default();
-        return tokio::task::block_in_place(|| learned.learn_from_words(reader, &words, &there));
+        let lacked = tokio::task::block_in_place(|| match outcome.exit.is_success() {
+            true => learned.learn_from_words(reader, &words, &there),
+            false => learned.learn_from_failure(reader, &words, &there),
+        });
+        if lacked || !outcome.exit.is_success() {
+            return lacked;
+        }
     }
     was_told_otherwise(daemon, reader, outputs)
+}
+
+/// Whether `words` quote a file that is here and was not there: then they are not all that the local
+/// compiler would say.
+pub(in crate::client) fn quotes_more(reader: &CrateReader, inputs: &Inputs, words: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(words);
+    let mut files = words::files(reader, &text).peekable();
+    if files.peek().is_none() {
+        return false;
+    }
+    let there = inputs.tree.open().unwrap_or_default();
+    files.any(|path| there.resolve_file(&path).is_none())
 }
 
 /// Whether the compile that gave `outputs` was told other variables than it would be here: its result

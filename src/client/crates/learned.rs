@@ -1,8 +1,5 @@
 //! What was found out about crates when an earlier compile lacked something: variables that they ask
 //! for, files that macros read outside of the package, native libraries of the system.
-//!
-//! Only files of the project are learned from words of a failure: a macro may name any file of this
-//! machine in its messages, and it shall not be sent for that.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
@@ -11,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
-use super::{CrateReader, native};
+use super::{CrateReader, native, words};
 use crate::compiler::rustc::{dep_info, environment};
 use crate::job::{Digest, Tree};
 use crate::store::sealed;
@@ -24,10 +21,6 @@ const BYTES_MAX: usize = 16 << 20;
 const CRATES_MAX: usize = 20_000;
 /// Most files or variables of one crate.
 const LESSON_MAX: usize = 256;
-/// Most words of a failure that are looked at.
-const WORDS_MAX: usize = 20_000;
-/// What linkers say of a library that they do not find, before its name.
-const NO_LIBRARY: [&str; 2] = ["unable to find library -l", "cannot find -l"];
 
 /// What is known of one crate besides what its command says.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -79,37 +72,26 @@ impl Learned {
         self.add(reader, Lesson { variables: named.collect(), ..Lesson::default() })
     }
 
-    /// Adds the files that the words of a failure name, if they are of the project and were not
-    /// there; and libraries of the system. Gives whether there are any.
+    /// Adds the files that a compile's `words` name, if they are of the project and were not there: a
+    /// macro wanted to read one, or a message quotes it. Gives whether there are any.
     pub fn learn_from_words(&self, reader: &CrateReader, words: &[u8], there: &Tree) -> bool {
         let words = String::from_utf8_lossy(words);
-        let project = project(&reader.package());
-        let bases = [reader.directory.clone(), reader.package()];
-        let named = words
-            .split(|letter: char| letter.is_whitespace() || "\"'`()[]{},;\\".contains(letter))
-            .map(|word| word.trim_matches(|letter| ":.".contains(letter)))
-            .filter(|word| word.contains(['/', '.']))
-            .take(WORDS_MAX);
-        let mut files = BTreeSet::new();
-        for word in named {
-            for base in &bases {
-                let path = Path::new(base).join(word);
-                // As the kernel follows it, so that no `..` leads out of the project.
-                let Ok(real) = path.canonicalize() else { continue };
-                let path = path.to_string_lossy().into_owned();
-                if real.is_file()
-                    && real.starts_with(&project)
-                    && there.resolve_file(&path).is_none()
-                {
-                    files.insert(path);
-                }
-            }
+        let files = words::files(reader, &words).filter(|path| there.resolve_file(path).is_none());
+        self.add(reader, Lesson { files: files.collect(), ..Lesson::default() })
+    }
+
+    /// As [`Learned::learn_from_words`], for the words of a failure that may be one of something
+    /// missing: libraries of the system too.
+    pub fn learn_from_failure(&self, reader: &CrateReader, words: &[u8], there: &Tree) -> bool {
+        let text = String::from_utf8_lossy(words);
+        let libraries = words::missing_libraries(&text);
+        if libraries.is_empty() && !words::tell_of_absence(&text) {
+            return false;
         }
-        for name in missing_libraries(&words) {
-            let found = native::of_system(name).into_iter();
-            files.extend(found.filter(|path| there.resolve_file(path).is_none()));
-        }
-        self.add(reader, Lesson { files, ..Lesson::default() })
+        let found = libraries.into_iter().flat_map(native::of_system);
+        let files = found.filter(|path| there.resolve_file(path).is_none()).collect();
+        let found = self.add(reader, Lesson { files, ..Lesson::default() });
+        self.learn_from_words(reader, words, there) || found
     }
 
     /// Adds the files that the local compile which wrote `dep_info` has read and that were not
@@ -158,28 +140,6 @@ impl Learned {
     }
 }
 
-/// The outermost folder around `package` that is still of its project: it has a manifest or a version
-/// control of its own.
-fn project(package: &str) -> PathBuf {
-    let package = Path::new(package).canonicalize().unwrap_or_else(|_| package.into());
-    let is_root =
-        |folder: &&Path| folder.join("Cargo.toml").is_file() || folder.join(".git").exists();
-    package.ancestors().filter(is_root).last().unwrap_or(&package).to_owned()
-}
-
-fn missing_libraries(words: &str) -> BTreeSet<&str> {
-    let is_name = |letter: char| letter.is_ascii_alphanumeric() || "_-+.".contains(letter);
-    let named = |start: &&'static str| {
-        let start: &'static str = start;
-        words
-            .split(start)
-            .skip(1)
-            .map(move |rest| &rest[..rest.find(|letter| !is_name(letter)).unwrap_or(rest.len())])
-    };
-    let all = NO_LIBRARY.iter().flat_map(named);
-    all.map(|name| name.trim_end_matches('.')).filter(|name| !name.is_empty()).collect()
-}
-
 fn write(path: &Path, lessons: &HashMap<Digest, Arc<Lesson>>) -> io::Result<()> {
     let plain: BTreeMap<&Digest, &Lesson> = lessons.iter().map(|(k, v)| (k, &**v)).collect();
     let bytes = rmp_serde::to_vec(&plain).map_err(io::Error::other)?;
@@ -194,16 +154,4 @@ fn read(path: &Path) -> HashMap<Digest, Arc<Lesson>> {
     let bytes = sealed::read(path, KIND, BYTES_MAX).unwrap_or_default();
     let plain: BTreeMap<Digest, Lesson> = rmp_serde::from_slice(&bytes).unwrap_or_default();
     plain.into_iter().map(|(key, lesson)| (key, Arc::new(lesson))).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn linkers_name_the_libraries_that_they_lack() {
-        let words =
-            "rust-lld: error: unable to find library -lz\\n/usr/bin/ld: cannot find -lfoo_1: No";
-        assert!(missing_libraries(words).into_iter().eq(["foo_1", "z"]));
-    }
 }

@@ -8,7 +8,7 @@
 //! the failure or the local compile that follows tell which ([`learned`]).
 //!
 //! Reading order: [`discover`] and [`find`] (the story), `package`, `uses`, `native`, [`answered`],
-//! [`learned`], [`study`].
+//! [`learned`] (with `words`), [`study`].
 
 pub(super) mod answered;
 pub mod learned;
@@ -16,6 +16,7 @@ mod native;
 mod package;
 pub mod study;
 mod uses;
+mod words;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
