@@ -28,6 +28,7 @@ lint: ## Formatting, clippy and the rules of the house
 bench: tools build ## Measure jetcc beside whichever of its peers are installed
 	benches/overhead
 	benches/client
+	benches/crates
 	benches/security
 
 fuzz: test-tools ## Fuzz every decoder of foreign bytes for a minute

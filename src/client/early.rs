@@ -10,6 +10,7 @@ use super::crates::{CrateReader, answered};
 use super::inputs::Inputs;
 use super::outputs;
 use super::request::Request;
+use crate::job::Proof;
 use crate::job::wire::EarlyOutput;
 use crate::store::{Blobs, walk};
 
@@ -47,6 +48,11 @@ impl Voice {
             None => stderr,
         }
     }
+}
+
+/// Whether `early` is the output at `path`, and comes from a worker that was given the job.
+pub(super) fn is_wanted(early: &EarlyOutput, path: &str, proof: Option<&Proof>) -> bool {
+    proof == Some(&early.proof) && early.output.path == path
 }
 
 /// Waits for `running`, and passes on meanwhile what comes early. Whatever goes wrong with that costs
@@ -92,6 +98,28 @@ async fn pass_on(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::job::{ActionKey, Content, Digest, JobId, Output, Space};
+
+    #[test]
+    fn only_who_was_given_the_job_announces_its_output() {
+        let proof = |seed: u8| {
+            let action = ActionKey::from(Digest::of(&[seed]));
+            Proof::new(&[7; 32], JobId::random().unwrap(), &action, &Space::shared(), 1)
+        };
+        let (ours, forged) = (proof(1), proof(2));
+        let content = Content::Blob { digest: Digest::of(b""), size: 0 };
+        let output = Output { path: "liba.rmeta".into(), mode: 0o666, content };
+        let early = |proof: &Proof| EarlyOutput {
+            proof: proof.clone(),
+            output: output.clone(),
+            stderr: bytes::Bytes::new(),
+        };
+        assert!(is_wanted(&early(&ours), "liba.rmeta", Some(&ours)));
+        assert!(!is_wanted(&early(&forged), "liba.rmeta", Some(&ours)));
+        assert!(!is_wanted(&early(&ours), "libb.rmeta", Some(&ours)));
+        // Before the job is queued nobody can have been given it.
+        assert!(!is_wanted(&early(&ours), "liba.rmeta", None));
+    }
 
     #[test]
     fn nothing_is_said_twice() {

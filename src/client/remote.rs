@@ -8,6 +8,7 @@ use bytes::Bytes;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::bases::{Form, Kin};
+use super::early;
 use super::inputs::{self, Extent, Inputs};
 use super::link::Reach;
 use super::ready_toolchain::ReadyToolchain;
@@ -365,8 +366,7 @@ impl Wait<'_> {
     /// Gives an early output to who wants it, if it is that one and comes from who was given the job.
     fn pass_on(&self, early: EarlyOutput) {
         if let Some((path, wants)) = &self.job.early
-            && self.proof.as_ref() == Some(&early.proof)
-            && early.output.path == *path
+            && early::is_wanted(&early, path, self.proof.as_ref())
         {
             // Who wanted it may have gone away.
             let _ = wants.send(early);

@@ -21,7 +21,7 @@ use super::settings::Rate;
 use crate::job::audit::{Audit, Run, Verdict, verdict};
 use crate::job::wire::{CacheUse, JobEnd, JobMessage, JobResult};
 use crate::job::{
-    ActionKey, Content, Denial, DeniedBy, Digest, JobId, Outcome, Party, Proof, WorkerId,
+    ActionKey, Content, Denial, DeniedBy, Digest, JobId, Outcome, Party, Proof, RustTool, WorkerId,
 };
 use crate::queue::QueueError;
 use crate::store::{BLOB_BYTES_MAX, content};
@@ -148,12 +148,24 @@ async fn decide(office: &Office, audit: Audit, result: &JobResult) {
         Verdict::Guilty(worker) if office.door.denies(&worker) => {
             tracing::info!(%action, %worker, "another lie of a worker that is denied already");
         }
+        Verdict::Guilty(worker) if may_vary(&audit.job) => {
+            let others = audit.runs.into_iter().map(|run| run.worker);
+            let other = others.into_iter().find(|other| *other != worker);
+            suspect(office, result, [worker.clone(), other.unwrap_or(worker)]).await;
+        }
         Verdict::Guilty(worker) => {
             office.findings().audits.failed += 1;
             tracing::error!(%action, %worker, workers = names, "audit failed: quarantined");
             quarantine(office, &worker, action).await;
         }
     }
+}
+
+/// Whether a job runs code of its inputs: macros of Rust may give something else each time, and two of
+/// three may agree by chance. Then nobody is put out.
+fn may_vary(job: &JobMessage) -> bool {
+    let executable = &job.submit.action.command.executable;
+    executable.rsplit('/').next().is_some_and(|name| RustTool::of_name(name).is_some())
 }
 
 /// One of two lied, or the compile is not repeatable: an honest worker must not be put out by a

@@ -1,11 +1,12 @@
 //! What belongs to a rustc: the compiler with its libraries, the standard library of the platform
-//! compiled for, and the linker where one is needed. Of a sysroot that other programs share, such as
+//! compiled for, cargo, and the linker where one is needed. Of a sysroot that other programs share, such as
 //! `/usr`, only what is the compiler's.
 
 use std::path::Path;
 
 use super::ask::Asked;
 use super::parts::Parts;
+use super::resolve::is_program;
 use super::{Resolved, ToolchainError, linker};
 
 /// Programs and plugins beside the standard library of the compiler's own platform.
@@ -40,6 +41,9 @@ pub(super) async fn parts(compiler: &Resolved, asked: &Asked) -> Result<Parts, T
         }
     }
     list(&Path::new(&sysroot).join(SOURCES), &mut parts, &is_quoted);
+    // Macros ask cargo where the workspace is and what a crate is called there.
+    let cargo = format!("{sysroot}/bin/cargo");
+    parts.programs.extend(is_program(Path::new(&cargo)).then_some(cargo));
     // Components that come or go show here; new files in known folders show as their change.
     parts.watched.extend([sysroot, own, wanted]);
     if let Some(linker) = &compiler.equipment.linker {

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use ignore::{DirEntry, WalkBuilder};
 
-use super::{CrateReader, Mentions, unreadable};
+use super::{CrateReader, Mentions, unreadable, words};
 use crate::job::LocalReason;
 use crate::store::walk::{TreeBuilder, WalkError};
 
@@ -31,6 +31,7 @@ pub(super) fn add(
 ) -> Result<(), LocalReason> {
     let package = reader.package();
     add_all(&package, Scope::Package, builder)?;
+    add_manifests(reader, &package, builder)?;
     let is_outside = !Path::new(source).starts_with(&package);
     if let Some(folder) = Path::new(source).parent().and_then(Path::to_str).filter(|_| is_outside) {
         add_all(folder, Scope::Package, builder)?;
@@ -39,6 +40,23 @@ pub(super) fn add(
         Some(made) => add_all(made, Scope::Everything, builder),
         None => Ok(()),
     }
+}
+
+/// Adds the manifests above the package, of workspaces that it may be a member of: macros look there.
+fn add_manifests(
+    reader: &CrateReader,
+    package: &str,
+    builder: &mut Builder<'_>,
+) -> Result<(), LocalReason> {
+    let project = words::project(package, reader.environment.get("HOME"));
+    let above = Path::new(package).ancestors().skip(1).take_while(|at| at.starts_with(&project));
+    for manifest in above.map(|folder| folder.join("Cargo.toml")) {
+        match manifest.to_str().map(|path| builder.add(path)) {
+            Some(Err(WalkError::NotFound(_))) | None => {}
+            Some(added) => drop(added.map_err(unreadable)?),
+        }
+    }
+    Ok(())
 }
 
 /// Adds the settings of clippy that are in the package's folder or above, and the manifest in the

@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
 
 use super::CrateReader;
+use crate::job::outcome::is_artifact;
 
 /// Most words that are looked at.
 const WORDS_MAX: usize = 20_000;
@@ -32,9 +33,15 @@ pub(super) fn files<'a>(
     let sources = packages(reader);
     allowed.extend(sources.iter().cloned());
     let bases = [reader.directory.clone(), package];
+    // What the compiler says of what it writes is nothing that it reads.
+    let outputs: BTreeSet<PathBuf> =
+        reader.plan.outputs.iter().map(|file| reader.absolute(&file.path).into()).collect();
     let found: BTreeSet<String> = spelled(words)
         .flat_map(|word| bases.iter().map(move |base| Path::new(base).join(word)))
         .filter(|path| {
+            if outputs.contains(path) || path.to_str().is_some_and(is_artifact) {
+                return false;
+            }
             // As the kernel follows it, so that no `..` leads out of the project.
             let Ok(real) = path.canonicalize() else { return false };
             let is_source = sources.iter().any(|folder| real.starts_with(folder));
@@ -67,7 +74,7 @@ fn is_open_in(file: &Path, folder: &Path) -> bool {
 
 /// The folder of the project of which `package` is a part: what version control holds together, else
 /// the outermost package. A home folder is no project.
-fn project(package: &str, home: Option<&String>) -> PathBuf {
+pub(super) fn project(package: &str, home: Option<&String>) -> PathBuf {
     let package = Path::new(package).canonicalize().unwrap_or_else(|_| package.into());
     if package.join(UNPACKED).exists() {
         return package;

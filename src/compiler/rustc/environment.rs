@@ -8,10 +8,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::job::LocalReason;
 
 /// Variables of cargo that speak of the crate. From "Environment variables Cargo sets for crates".
-const CARGO: [&str; 8] = [
+const CARGO: [&str; 10] = [
     "CARGO",
     "CARGO_BIN_NAME",
     "CARGO_CRATE_NAME",
+    // Without one of these cargo does not start, which macros may ask.
+    "CARGO_HOME",
+    "HOME",
     "CARGO_MANIFEST_DIR",
     "CARGO_MANIFEST_LINKS",
     "CARGO_MANIFEST_PATH",
@@ -106,7 +109,7 @@ mod tests {
             "CARGO_REGISTRIES_X_TOKEN",
             "CARGO_MAKEFLAGS",
             "OUT_DIR",
-            "HOME",
+            "SHELL",
             "WANTED",
         ]
         .map(|name| (name.to_owned(), "x".to_owned()))

@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 
 use proptest::prelude::*;
 
+use crate::compiler::flags::{Effect, Table};
 use crate::compiler::rustc::{self, allow, dep_info, mentions};
+use crate::compiler::scan::{Word, scan};
 use crate::compiler::{Invocation, Verdict, depfile, family_of_name, plan, scan_facts, search};
 use crate::job::Family;
 
@@ -85,7 +87,12 @@ proptest! {
             prop_assert!(plan.arguments.iter().all(|argument| !argument.starts_with('@')));
             if let Some(pass) = &plan.dependency {
                 prop_assert!(pass.contains(&plan.source));
-                prop_assert!(!pass.iter().any(|argument| argument == "-c" && plan.source != "-c"));
+                // As a flag; a folder of that name may well be searched.
+                let words = scan(Table::of(family), pass).unwrap();
+                let compiles = |word: &Word<'_>| {
+                    word.flag.is_some_and(|flag| flag.effect == Effect::Object)
+                };
+                prop_assert!(!words.iter().any(compiles));
             }
         }
     }

@@ -13,6 +13,8 @@ fn main() {
     println!("{} greeting {greeting} from `{who}` and {OUTSIDE}", base::describe());
     assert_eq!(broken::broken(), 0);
     assert_eq!(env!("CARGO_PKG_VERSION"), "0.3.1");
+    let workspace = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    assert_eq!(std::path::Path::new(macros::workspace!()), workspace.join("Cargo.toml"));
 }
 
 #[cfg(test)]
