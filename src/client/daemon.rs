@@ -28,7 +28,7 @@ use super::keeper;
 use super::link::{Link, Reach};
 use super::login::Bearer;
 use super::memory::Memory;
-use super::ready_toolchain::ReadyToolchain;
+use super::ready_toolchain::{Packers, ReadyToolchain};
 use super::report::Finding;
 use super::scan::Scanner;
 use super::sent::Sent;
@@ -45,8 +45,8 @@ use crate::job::wire::BlobClass;
 use crate::job::{ClientId, Digest, LocalReason};
 use crate::lifecycle::Lifecycle;
 use crate::store::{StampsFile, stamps::FileIndex};
+use crate::toolchain::Packed;
 use crate::toolchain::resolve::{Resolved, Resolver};
-use crate::toolchain::{Packed, Toolchains};
 
 /// Files whose digests are remembered.
 const INDEX_MAX: usize = 200_000;
@@ -83,7 +83,7 @@ pub struct Daemon {
     pub scanner: Arc<Scanner>,
     /// What is known of crates.
     pub crates: Crates,
-    toolchains: Toolchains<FileFacts>,
+    packers: Packers,
     ready: Mutex<std::collections::HashMap<Digest, Arc<ReadyToolchain>>>,
     history: History,
     slots: Slots,
@@ -120,7 +120,7 @@ impl Daemon {
             link: Link::new(settings.dist.clone(), random_id()?, bearer),
             uploads: Tables::default(),
             stats: Arc::default(),
-            toolchains: Toolchains::new(index.clone(), crate::toolchain::Settings::default()),
+            packers: Packers::new(&index),
             ready: Mutex::default(),
             index: index.clone(),
             memory: Memory::new(home.cache_dir.join("inputs"), index.clone()),
@@ -147,7 +147,7 @@ impl Daemon {
     /// # Errors
     /// [`LocalReason::Toolchain`].
     pub async fn toolchain(&self, compiler: &Resolved) -> Result<Arc<ReadyToolchain>, LocalReason> {
-        let packed = self.toolchains.get(compiler).await;
+        let packed = self.packers.get(compiler).await;
         let packed = packed.map_err(|error| LocalReason::Toolchain(error.to_string()))?;
         Ok(self.ready_toolchain(&packed))
     }

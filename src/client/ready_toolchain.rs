@@ -1,12 +1,49 @@
 //! A toolchain with everything that the store has to hold of it.
 
+use std::sync::Arc;
+
 use super::link::Reach;
 use super::locale::Locales;
 use super::sent::Sent;
 use super::upload::{Source, Sources, Uploads};
+use crate::compiler::FileFacts;
 use crate::job::wire::{self, BlobClass, HelloReply};
-use crate::job::{Digest, LocalReason};
-use crate::toolchain::Packed;
+use crate::job::{Digest, Kind, LocalReason};
+use crate::store::stamps::FileIndex;
+use crate::toolchain::{Packed, Resolved, Settings, ToolchainError, Toolchains};
+
+/// Files of toolchains of Rust whose digests are remembered.
+const RUST_FILES_MAX: usize = 50_000;
+
+/// Packs compilers, each once.
+#[derive(Debug)]
+pub(super) struct Packers {
+    c: Toolchains<FileFacts>,
+    /// These are large, and nothing in them is a source: nobody looks for includes there.
+    rust: Toolchains<()>,
+}
+
+impl Packers {
+    /// None is packed yet; `index` knows the files of C.
+    pub(super) fn new(index: &FileIndex<FileFacts>) -> Self {
+        let rust = FileIndex::new(RUST_FILES_MAX, |_| ());
+        Self {
+            c: Toolchains::new(index.clone(), Settings::default()),
+            rust: Toolchains::new(rust, Settings::default()),
+        }
+    }
+
+    /// The toolchain of `compiler` as it is now on disk.
+    pub(super) async fn get(
+        &self,
+        compiler: &Resolved,
+    ) -> Result<Arc<Packed>, Arc<ToolchainError>> {
+        match compiler.kind {
+            Kind::C(_) => self.c.get(compiler).await,
+            Kind::Rust(_) => self.rust.get(compiler).await,
+        }
+    }
+}
 
 /// A toolchain, and all that the store has to hold of it.
 #[derive(Debug)]

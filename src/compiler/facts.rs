@@ -55,15 +55,8 @@ pub struct IncludeTest {
     pub next: bool,
 }
 
-/// How files begin that are no text: programs and objects, archives, metadata of crates. They come
-/// with toolchains, and no compiler reads one as a source.
-const BINARIES: [&[u8]; 3] = [b"\x7fELF", b"!<arch>\n", b"rust\0\0\0"];
-
 /// Scans one file.
 pub fn scan_facts(bytes: &[u8]) -> FileFacts {
-    if BINARIES.iter().any(|start| bytes.starts_with(start)) {
-        return FileFacts::default();
-    }
     let has_odd_cuts = includes::has_odd_cuts(bytes);
     let spliced = splice(bytes);
     let bytes = spliced.as_deref().unwrap_or(bytes);
