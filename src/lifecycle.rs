@@ -21,6 +21,15 @@ pub fn keep_memory_private() -> std::io::Result<()> {
     Ok(())
 }
 
+/// Waits for `running`; `aside` goes on meanwhile, and is dropped with it.
+pub async fn beside<T>(running: impl Future<Output = T>, aside: impl Future<Output = ()>) -> T {
+    tokio::pin!(running, aside);
+    tokio::select! {
+        done = &mut running => done,
+        () = &mut aside => running.await,
+    }
+}
+
 /// One process's shutdown: a token that everybody watches and a tracker of every task.
 #[derive(Clone, Debug, Default)]
 pub struct Lifecycle {

@@ -31,6 +31,7 @@ use crate::compiler::{self, Plan, Verdict};
 use crate::job::reads::PathList;
 use crate::job::wire::{BlobClass, CacheUse, WrongBlob};
 use crate::job::{Action, ActionKey, Digest, Exit, Kind, LocalReason, Outcome, Tree};
+use crate::lifecycle::beside;
 use crate::store::{StoreError, walk};
 use crate::toolchain::resolve::Resolved;
 
@@ -102,7 +103,7 @@ async fn story(
     let subject = match (compiler.kind, &plan.krate) {
         (_, Some(krate)) => {
             compiler.equipment = command::equipment(daemon, &request, krate).await?;
-            Subject::Crate(Arc::new(request.crate_reader(&compiler, &plan)))
+            Subject::Crate(Arc::new(request.crate_reader(&compiler, (&plan, krate))))
         }
         (Kind::Rust(_), None) => return Ok((Reply::RunLocally, Finding::NotACompile)),
         (Kind::C(family), None) => {
@@ -226,21 +227,26 @@ impl Compile {
         there.map_err(|reason| daemon.note_trouble(reason))?;
         let mut job = request.job(action, plan, inputs, toolchain);
         let (answer, outputs) = match &self.subject {
-            Subject::Crate(reader) if let Some(path) = request.announced(plan) => {
+            Subject::Crate(reader) if let Some(path) = request.announced(reader) => {
                 let (wants, early) = mpsc::unbounded_channel();
                 job.early = Some((path, wants));
-                let running = run(daemon, &reach, job, inputs, report);
-                early::beside(running, early, (request, reader, inputs), &reach.blobs, voice)
-                    .await?
+                let running = Box::pin(run(daemon, &reach, job, inputs, report));
+                let for_whom = (request, &**reader, &**inputs);
+                let passing = early::pass_all_on(early, for_whom, &reach.blobs, voice);
+                beside(running, passing).await?
             }
             _ => run(daemon, &reach, job, inputs, report).await?,
         };
-        if inputs.extent != Extent::Exact && misses_file(daemon, &reach, &answer.outcome).await {
-            return Ok(None);
-        }
-        if let Subject::Crate(reader) = &self.subject
-            && answered::lacked(daemon, &reach, reader, inputs, (&answer.outcome, &outputs)).await
-        {
+        let (exit, streams) =
+            (answer.outcome.exit, outputs::streams(&reach.blobs, &answer.outcome).await);
+        let words = streams.as_ref().map_or(&[][..], |(_, stderr)| stderr);
+        let lacked = match &self.subject {
+            Subject::Unit(..) => inputs.extent != Extent::Exact && misses_file(daemon, exit, words),
+            Subject::Crate(reader) => {
+                answered::lacked(daemon, (reader, inputs), exit, words, &outputs)
+            }
+        };
+        if lacked {
             return Ok(None);
         }
 
@@ -249,7 +255,7 @@ impl Compile {
         if let Subject::Unit(..) = &self.subject {
             locale::check_messages(&request.text_environment, &answer.outcome, toolchain)?;
         }
-        let (stdout, stderr) = match outputs::streams(&reach.blobs, &answer.outcome).await {
+        let (stdout, stderr) = match streams {
             Ok(streams) => streams,
             Err(error) => return Err(report_wrong(daemon, &reach, keys.action, error).await),
         };
@@ -317,9 +323,9 @@ impl Compile {
             Subject::Unit(family, environment) => (*family, environment),
             Subject::Crate(_) if let Some(reason) = no_farm => return Err(reason.clone()),
             Subject::Crate(reader) => {
-                let (inputs, environment) = crates::discover(reader, &daemon.crates).await?;
+                let found = crates::discover(reader, &daemon.crates).await?;
                 report.laps.end("inputs (crate)");
-                return Ok(((inputs, None), environment));
+                return Ok(found);
             }
         };
         let reader =
@@ -338,15 +344,8 @@ impl Compile {
 
 /// Whether a worker's compile failed because a file was not there. Where remote failures are
 /// trusted, any failure may be that: messages may be in another language.
-async fn misses_file(daemon: &Daemon, reach: &Reach, outcome: &Outcome) -> bool {
-    if outcome.exit.is_success() {
-        return false;
-    }
-    if daemon.settings.dist.trust_remote_failures {
-        return true;
-    }
-    let Ok((_, stderr)) = outputs::streams(&reach.blobs, outcome).await else { return false };
-    scan::misses_file(&stderr)
+fn misses_file(daemon: &Daemon, exit: Exit, stderr: &[u8]) -> bool {
+    !exit.is_success() && (daemon.settings.dist.trust_remote_failures || scan::misses_file(stderr))
 }
 
 /// The key under which a result is kept: that over what the compile read, if that is known. It is

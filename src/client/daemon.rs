@@ -18,8 +18,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::cache::{Kept, Keys, Results};
 use super::compile;
-use super::crates::learned::Learned;
-use super::crates::{self, Crates};
+use super::crates::Crates;
 use super::early::Voice;
 use super::fill::After;
 use super::history::History;
@@ -130,10 +129,7 @@ impl Daemon {
             view: View::own(),
             passes: Semaphore::new(cores + 1),
             scanner: Arc::new(Scanner::new(home.cache_dir.join("searches"))),
-            crates: Crates {
-                index: crates::index(),
-                learned: Learned::open(home.cache_dir.join("crates")),
-            },
+            crates: Crates::open(home.cache_dir.join("crates")),
             history: History::open(home.cache_dir.join("history")),
             slots: Slots::new(settings.local_slots.unwrap_or(cores)),
             active: AtomicUsize::new(0),

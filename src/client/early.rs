@@ -55,24 +55,16 @@ pub(super) fn is_wanted(early: &EarlyOutput, path: &str, proof: Option<&Proof>) 
     proof == Some(&early.proof) && early.output.path == path
 }
 
-/// Waits for `running`, and passes on meanwhile what comes early. Whatever goes wrong with that costs
-/// nothing but time: the result brings it again.
-pub(super) async fn beside<T>(
-    running: impl Future<Output = T>,
+/// Passes on what comes `early`. Whatever goes wrong with that costs nothing but time: the result brings
+/// it again.
+pub(super) async fn pass_all_on(
     mut early: UnboundedReceiver<EarlyOutput>,
     for_whom: (&Request, &CrateReader, &Inputs),
     blobs: &Blobs,
     voice: &Voice,
-) -> T {
-    let passing = async {
-        while let Some(early) = early.recv().await {
-            pass_on(early, for_whom, blobs, voice).await;
-        }
-    };
-    tokio::pin!(running, passing);
-    tokio::select! {
-        done = &mut running => done,
-        () = &mut passing => running.await,
+) {
+    while let Some(early) = early.recv().await {
+        pass_on(early, for_whom, blobs, voice).await;
     }
 }
 

@@ -15,6 +15,7 @@ use super::ipc::{CompileRequest, Diagnostics, OsText};
 use super::ready_toolchain::ReadyToolchain;
 use super::remote::Job;
 use crate::compiler::Plan;
+use crate::compiler::rustc::CratePlan;
 use crate::job::reads::ReadsAsked;
 use crate::job::wire::CacheUse;
 use crate::job::{Action, Family, LocalReason};
@@ -158,15 +159,19 @@ impl Request {
     }
 
     /// The output that is wanted before the compile has ended; a terminal is shown all at once.
-    pub(super) fn announced(&self, plan: &Plan) -> Option<String> {
-        let announced = plan.krate.as_ref().and_then(|krate| krate.announced.clone());
-        announced.filter(|_| self.diagnostics == Diagnostics::Stream)
+    pub(super) fn announced(&self, reader: &CrateReader) -> Option<String> {
+        reader.krate.announced.clone().filter(|_| self.diagnostics == Diagnostics::Stream)
     }
 
-    pub(super) fn crate_reader(&self, compiler: &Resolved, plan: &Arc<Plan>) -> CrateReader {
+    pub(super) fn crate_reader(
+        &self,
+        compiler: &Resolved,
+        (plan, krate): (&Arc<Plan>, &CratePlan),
+    ) -> CrateReader {
         CrateReader {
             compiler: compiler.clone(),
             plan: plan.clone(),
+            krate: krate.clone(),
             directory: self.directory.clone(),
             logical_directory: self.logical_directory(),
             environment: self.text_environment.clone(),

@@ -23,7 +23,7 @@ const INPUT_KNOWN: Duration = Duration::from_secs(30 * 60);
 const TOOLCHAIN_KNOWN: Duration = Duration::from_secs(24 * 3_600);
 /// Smallest file that the store is asked about before it goes up, in bytes: a smaller one is sent in
 /// less time than the question takes.
-const ASKED_BYTES_MIN: usize = 64 << 10;
+const ASKED_BYTES_MIN: u64 = 64 << 10;
 /// Uploads at once, per compile.
 const AT_ONCE: usize = 16;
 /// Largest file that travels inside a request, in bytes.
@@ -42,6 +42,17 @@ pub enum Source {
     File(PathBuf),
     /// Here.
     Bytes(Bytes),
+}
+
+impl Source {
+    /// Whether it takes longer to send it than to ask whether it is there.
+    async fn is_worth_asking(&self) -> bool {
+        let size = match self {
+            Self::Bytes(bytes) => bytes.len() as u64,
+            Self::File(path) => tokio::fs::metadata(path).await.map_or(0, |found| found.len()),
+        };
+        size >= ASKED_BYTES_MIN
+    }
 }
 
 /// What the store calls a blob.
@@ -177,14 +188,14 @@ impl Uploads {
         sent: &Sent,
     ) -> Result<(), LocalReason> {
         let upload = || async {
+            if source.is_worth_asking().await && is_there(blobs, name).await {
+                return Ok(Instant::now());
+            }
             let bytes = read(name.1, source).await?;
             if bytes.len() as u64 > BLOB_BYTES_MAX {
                 let words =
                     format!("blob has {} bytes, wanted at most {BLOB_BYTES_MAX}", bytes.len());
                 return Err(LocalReason::Store(words));
-            }
-            if bytes.len() >= ASKED_BYTES_MIN && is_there(blobs, name).await {
-                return Ok(Instant::now());
             }
             put(blobs, name.0, &pack(name.1, bytes, source).await?, sent).await
         };

@@ -90,11 +90,16 @@ pub fn plan(
     if !arguments.iter().any(|argument| STEPS.contains(&argument.as_str())) {
         return Verdict::NotACompile;
     }
-    let invocation = Invocation { arguments: &arguments, ..*invocation };
-    match decide(&invocation) {
-        Ok(Some(plan)) => Verdict::Remote(Box::new(plan)),
-        Ok(None) => Verdict::NotACompile,
-        Err(reason) => Verdict::Local(reason),
+    decide(&Invocation { arguments: &arguments, ..*invocation }).into()
+}
+
+impl From<Result<Option<Plan>, LocalReason>> for Verdict {
+    fn from(decided: Result<Option<Plan>, LocalReason>) -> Self {
+        match decided {
+            Ok(Some(plan)) => Self::Remote(Box::new(plan)),
+            Ok(None) => Self::NotACompile,
+            Err(reason) => Self::Local(reason),
+        }
     }
 }
 

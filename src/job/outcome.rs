@@ -72,9 +72,12 @@ pub struct Output {
     pub content: Content,
 }
 
+/// Suffixes of compiled crates of Rust: metadata alone, metadata and objects, and what can be loaded.
+pub const ARTIFACTS: [&str; 3] = [".rmeta", ".rlib", ".so"];
+
 /// Whether an output of this path is one that other compiles read: a compiled crate of Rust.
 pub fn is_artifact(path: &str) -> bool {
-    [".rlib", ".rmeta", ".so"].iter().any(|suffix| path.ends_with(suffix))
+    ARTIFACTS.iter().any(|suffix| path.ends_with(suffix))
 }
 
 /// Everything a local run of the command would have shown.

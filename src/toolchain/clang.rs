@@ -31,7 +31,7 @@ pub(super) async fn parts(compiler: &Resolved, asked: &Asked) -> Result<Parts, T
     };
     // Needed with `-fno-integrated-as` and by old releases for split debug information.
     for name in ["as", "objcopy"] {
-        parts.add_program(compiler, asked, name).await?;
+        parts.add_program(&compiler.search_path, asked, name).await?;
     }
     let (answer, _) = asked.answer(&["-print-search-dirs"]).await?;
     parts.directories = search_directories(&answer);

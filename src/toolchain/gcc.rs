@@ -15,14 +15,14 @@ pub(super) async fn parts(compiler: &Resolved, asked: &Asked) -> Result<Parts, T
     let mut parts =
         Parts { programs: vec![compiler.executable.display().to_string()], ..Parts::default() };
     for name in REQUIRED {
-        if !parts.add_program(compiler, asked, name).await? {
+        if !parts.add_program(&compiler.search_path, asked, name).await? {
             let compiler = compiler.executable.display().to_string();
             return Err(ToolchainError::MissingPart { compiler, part: name.to_owned() });
         }
     }
-    parts.cplusplus = parts.add_program(compiler, asked, "cc1plus").await?;
+    parts.cplusplus = parts.add_program(&compiler.search_path, asked, "cc1plus").await?;
     for name in OPTIONAL {
-        parts.add_program(compiler, asked, name).await?;
+        parts.add_program(&compiler.search_path, asked, name).await?;
     }
     for name in FILES {
         parts.files.extend(file(asked, name).await?);

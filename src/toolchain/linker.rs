@@ -59,12 +59,7 @@ pub(super) async fn add(
     let asked = Asked::plain(driver, search_path);
     parts.programs.push(driver.display().to_string());
     for name in PROGRAMS {
-        let found = asked.line(&format!("-print-prog-name={name}")).await?;
-        if found.contains('/') && Path::new(&found).is_file() {
-            parts.programs.push(found);
-        } else if let Some(found) = in_path(name, search_path) {
-            parts.programs.push(found);
-        }
+        parts.add_program(search_path, &asked, name).await?;
     }
     let mut names: Vec<String> =
         OBJECTS.iter().chain(&FILES).map(|name| (*name).to_owned()).collect();
@@ -80,11 +75,6 @@ pub(super) async fn add(
     let (answer, _) = asked.answer(&["-print-search-dirs"]).await?;
     parts.directories.extend(search_directories(&answer));
     Ok(())
-}
-
-fn in_path(name: &str, search_path: &str) -> Option<String> {
-    let found = super::resolve::find_in_path(name, search_path, Path::new("/"), |_| true)?;
-    found.into_os_string().into_string().ok()
 }
 
 /// The files that a library names if it is a script of the linker, as `libc.so` is.

@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
+use super::ToolchainError;
 use super::ask::Asked;
 use super::resolve::is_program;
-use super::{Resolved, ToolchainError};
 
 /// Paths as the compiler spells them.
 #[derive(Debug, Default)]
@@ -22,11 +22,11 @@ pub(super) struct Parts {
 }
 
 impl Parts {
-    /// Adds the program `name` from where the compiler finds it, its own folders or else `PATH`,
-    /// and says whether there is one. A program that appears earlier in `PATH` is a change.
+    /// Adds the program `name` from where the compiler finds it, its own folders or else
+    /// `search_path`, and says whether there is one. A program that appears earlier there is a change.
     pub(super) async fn add_program(
         &mut self,
-        compiler: &Resolved,
+        search_path: &str,
         asked: &Asked,
         name: &str,
     ) -> Result<bool, ToolchainError> {
@@ -36,7 +36,7 @@ impl Parts {
             self.programs.extend(exists.then_some(found));
             return Ok(exists);
         }
-        for folder in compiler.search_path.split(':').filter(|folder| folder.starts_with('/')) {
+        for folder in search_path.split(':').filter(|folder| folder.starts_with('/')) {
             let path = Path::new(folder).join(&found);
             let Some(text) = path.to_str().map(str::to_owned) else { continue };
             if is_program(&path) {

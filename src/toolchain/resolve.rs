@@ -139,10 +139,12 @@ impl Resolver {
         if !is_program(&found) {
             return Err(ResolveError::NotFound(program.to_owned()));
         }
-        let verdict = if rustup::is_proxy(&found) {
-            self.behind_rustup(&found, directory, environment).await?
-        } else {
-            self.verdict(&found, &search_path, environment).await?
+        let name = found.file_name().and_then(OsStr::to_str).unwrap_or_default();
+        let verdict = match RustTool::of_name(name) {
+            Some(tool) if rustup::is_proxy(&found) => {
+                self.behind_rustup((&found, tool), directory, environment).await?
+            }
+            Some(_) | None => self.verdict(&found, &search_path, environment).await?,
         };
         let (executable, argv0, kind) = match verdict {
             Verdict::Compiler(kind) => (found, argv0, kind),
@@ -161,15 +163,11 @@ impl Resolver {
     /// part.
     async fn behind_rustup(
         &self,
-        proxy: &Path,
+        (proxy, tool): (&Path, RustTool),
         directory: &Path,
         environment: &BTreeMap<OsString, OsString>,
     ) -> Result<Verdict, ResolveError> {
-        let name = proxy.file_name().and_then(OsStr::to_str).unwrap_or_default();
-        let unknown = || ResolveError::NotACompiler(proxy.to_owned());
-        let tool = RustTool::of_name(name).ok_or_else(unknown)?;
-        let io = |source| ResolveError::Io { path: proxy.to_owned(), source };
-        let stamp = Stamp::of(&std::fs::metadata(proxy).map_err(io)?);
+        let stamp = stamp(proxy)?;
         let key = rustup::key(environment).map(|chosen| (proxy.to_owned(), stamp, chosen));
         if let Some(verdict) = key.as_ref().and_then(|key| self.recall(key)) {
             return Ok(verdict);
@@ -203,8 +201,7 @@ impl Resolver {
         environment: &BTreeMap<OsString, OsString>,
     ) -> Result<Verdict, ResolveError> {
         let io = |source| ResolveError::Io { path: found.to_owned(), source };
-        let stamp = Stamp::of(&std::fs::metadata(found).map_err(io)?);
-        let key = (found.to_owned(), stamp, search_path.to_owned());
+        let key = (found.to_owned(), stamp(found)?, search_path.to_owned());
         if let Some(verdict) = self.recall(&key) {
             return Ok(verdict);
         }
@@ -225,7 +222,6 @@ impl Resolver {
 
     /// Whether `candidate` is this program or one of its kind.
     fn is_launcher(&self, candidate: &Path) -> bool {
-        let identity = |path: &Path| std::fs::metadata(path).map(|m| (m.dev(), m.ino())).ok();
         let name = canonical(candidate).ok();
         let name = name.as_deref().and_then(Path::file_name).and_then(OsStr::to_str);
         name.is_some_and(|name| LAUNCHERS.contains(&name))
@@ -271,6 +267,16 @@ pub(super) fn find_in_path(
 pub(super) fn is_program(path: &Path) -> bool {
     let found = std::fs::metadata(path);
     found.is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
+}
+
+/// Names the file that `path` leads to, whatever it is called.
+pub(super) fn identity(path: &Path) -> Option<(u64, u64)> {
+    std::fs::metadata(path).map(|found| (found.dev(), found.ino())).ok()
+}
+
+fn stamp(path: &Path) -> Result<Stamp, ResolveError> {
+    let io = |source| ResolveError::Io { path: path.to_owned(), source };
+    Ok(Stamp::of(&std::fs::metadata(path).map_err(io)?))
 }
 
 fn canonical(path: &Path) -> Result<PathBuf, ResolveError> {

@@ -3,11 +3,10 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use super::ask::{Asked, text};
-use super::resolve::ResolveError;
+use super::resolve::{ResolveError, identity};
 use crate::exec::Ended;
 use crate::job::RustTool;
 
@@ -21,7 +20,6 @@ const CHOSEN: &str = "RUSTUP_TOOLCHAIN";
 /// Whether `program` is rustup under a tool's name: a link to it, or the same file beside it, as
 /// older ones were installed.
 pub(super) fn is_proxy(program: &Path) -> bool {
-    let identity = |path: &Path| std::fs::metadata(path).map(|m| (m.dev(), m.ino())).ok();
     program.canonicalize().is_ok_and(|real| {
         let beside = identity(&real.with_file_name(RUSTUP));
         beside.is_some() && beside == identity(&real)

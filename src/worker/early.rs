@@ -38,23 +38,13 @@ impl<'a> Early<'a> {
         Some((Self { job, heard }, listener))
     }
 
-    /// Waits for `running`, and tells of the output meanwhile.
-    pub(super) async fn beside<T>(
-        self,
-        running: impl Future<Output = T>,
+    /// Tells of the output when the compiler has announced it.
+    pub(super) async fn announce(
+        mut self,
         prepared: &Arc<Prepared>,
         blobs: &Blobs,
         tell: Tell<'_>,
-    ) -> T {
-        let announcing = self.announce(prepared, blobs, tell);
-        tokio::pin!(running, announcing);
-        tokio::select! {
-            done = &mut running => done,
-            () = &mut announcing => running.await,
-        }
-    }
-
-    async fn announce(mut self, prepared: &Arc<Prepared>, blobs: &Blobs, tell: Tell<'_>) {
+    ) {
         let Some(wanted) = &self.job.submit.announced else { return };
         let (mut words, mut read) = (Vec::new(), 0);
         while let Some(more) = self.heard.recv().await {

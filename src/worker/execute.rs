@@ -6,6 +6,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use crate::job::reads::Reads;
 use crate::job::wire::{BlobClass, JobEnd, JobMessage, Submit, Trouble};
 use crate::job::{Outcome, StepTimes, Tree};
+use crate::lifecycle::beside;
 use crate::store::{Blobs, DiskCache};
 
 use super::capacity::SlotPermit;
@@ -134,7 +135,8 @@ impl Executor {
             None => runner.run(&prepared, &command, None).await?,
             Some((early, listener)) => {
                 let running = runner.run(&prepared, &command, Some(listener));
-                early.beside(running, &prepared, &runner.source.blobs, patience.tell()).await?
+                let (blobs, tell) = (&runner.source.blobs, patience.tell());
+                beside(running, early.announce(&prepared, blobs, tell)).await?
             }
         };
         drop(slot);

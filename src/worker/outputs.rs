@@ -204,12 +204,12 @@ pub(super) async fn store(
 ) -> Result<Outcome, Trouble> {
     let exit = sandbox::exit_of(finished.status);
     let mut heads = Vec::new();
-    let mut wishes = vec![Wish::Inline; 2];
+    let mut wishes = vec![Travel::Inline; 2];
     let mut parts = vec![Bytes::from(finished.stdout), Bytes::from(finished.stderr)];
     for file in gathered.files {
         match file.found {
             Some((mode, bytes)) => {
-                wishes.push(Wish::of(&file.path));
+                wishes.push(Travel::of(&file.path));
                 heads.push((file.path, mode));
                 parts.push(bytes);
             }
@@ -236,11 +236,11 @@ pub(super) async fn store(
 async fn contents(
     blobs: &Blobs,
     inline_bytes_max: u64,
-    parts: Vec<(Compressed, Wish)>,
+    parts: Vec<(Compressed, Travel)>,
 ) -> Result<Vec<Content>, Trouble> {
-    let size = |(part, wish): &(Compressed, Wish)| match wish {
-        Wish::Inline => part.zstd.len() as u64,
-        Wish::Store => u64::MAX,
+    let size = |(part, wish): &(Compressed, Travel)| match wish {
+        Travel::Inline => part.zstd.len() as u64,
+        Travel::Store => u64::MAX,
     };
     let inline = choose_inline(&parts.iter().map(size).collect::<Vec<_>>(), inline_bytes_max);
     let stored = parts.into_iter().zip(inline).map(|((part, _), travel)| async move {
@@ -261,25 +261,19 @@ async fn contents(
     try_join_all(stored).await
 }
 
-/// Where a part should go if both would do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Wish {
-    Inline,
-    /// Other compiles read it: their workers find it in the store.
-    Store,
-}
-
-impl Wish {
-    fn of(path: &str) -> Self {
-        if is_artifact(path) { Self::Store } else { Self::Inline }
-    }
-}
-
 /// How a part reaches the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Travel {
     Inline,
     Store,
+}
+
+impl Travel {
+    /// How the output at `path` should, if both would do: what other compiles read, their workers find
+    /// in the store.
+    fn of(path: &str) -> Self {
+        if is_artifact(path) { Self::Store } else { Self::Inline }
+    }
 }
 
 /// Keeps as many of the smallest parts inline as fit into `bytes_max` together.

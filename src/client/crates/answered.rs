@@ -6,37 +6,32 @@ use std::os::unix::fs::FileExt as _;
 use super::{CrateReader, words};
 use crate::client::daemon::Daemon;
 use crate::client::inputs::Inputs;
-use crate::client::link::Reach;
-use crate::client::outputs::{self, Body, Product};
+use crate::client::outputs::{Body, Product};
 use crate::client::upload::Name;
 use crate::compiler::rustc::dep_info::BYTES_MAX;
 use crate::job::outcome::is_artifact;
 use crate::job::wire::BlobClass;
-use crate::job::{Content, Outcome, Output};
+use crate::job::{Content, Exit, Outcome, Output};
 
 /// Whether a worker's compile of a crate lacked a file that is here, or a variable; what it was is
 /// known from now on.
-pub(in crate::client) async fn lacked(
+pub(in crate::client) fn lacked(
     daemon: &Daemon,
-    reach: &Reach,
-    reader: &CrateReader,
-    inputs: &Inputs,
-    (outcome, outputs): (&Outcome, &[Product]),
+    (reader, inputs): (&CrateReader, &Inputs),
+    exit: Exit,
+    words: &[u8],
+    outputs: &[Product],
 ) -> bool {
     let learned = &daemon.crates.learned;
-    // A message quotes files, of other crates too: without them it is shorter.
-    if !outcome.exit.is_success() || outcome.stderr.size() > 0 {
-        let Ok((_, words)) = outputs::streams(&reach.blobs, outcome).await else { return false };
-        let there = inputs.tree.open().unwrap_or_default();
-        let lacked = tokio::task::block_in_place(|| match outcome.exit.is_success() {
-            true => learned.learn_from_words(reader, &words, &there),
-            false => learned.learn_from_failure(reader, &words, &there),
-        });
-        if lacked || !outcome.exit.is_success() {
-            return lacked;
+    let there = inputs.tree.open().unwrap_or_default();
+    tokio::task::block_in_place(|| match exit.is_success() {
+        false => learned.learn_from_failure(reader, words, &there),
+        // A message quotes files, of other crates too: without them it is shorter.
+        true => {
+            learned.learn_from_words(reader, words, &there)
+                || was_told_otherwise(daemon, reader, outputs)
         }
-    }
-    was_told_otherwise(daemon, reader, outputs)
+    })
 }
 
 /// Whether `words` quote a file that is here and was not there: then they are not all that the local
@@ -58,7 +53,7 @@ pub(in crate::client) fn was_told_otherwise(
     reader: &CrateReader,
     outputs: &[Product],
 ) -> bool {
-    let path = reader.plan.krate.as_ref().and_then(|krate| krate.dep_info.as_ref());
+    let path = reader.krate.dep_info.as_ref();
     let told = outputs.iter().find(|product| Some(&product.path) == path);
     let told = told.and_then(|product| bytes(&product.body));
     told.is_some_and(|told| daemon.crates.learned.learn_variables(reader, &told))

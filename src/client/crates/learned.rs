@@ -75,9 +75,8 @@ impl Learned {
     /// Adds the files that a compile's `words` name, if they are of the project and were not there: a
     /// macro wanted to read one, or a message quotes it. Gives whether there are any.
     pub fn learn_from_words(&self, reader: &CrateReader, words: &[u8], there: &Tree) -> bool {
-        let words = String::from_utf8_lossy(words);
-        let files = words::files(reader, &words).filter(|path| there.resolve_file(path).is_none());
-        self.add(reader, Lesson { files: files.collect(), ..Lesson::default() })
+        let text = String::from_utf8_lossy(words);
+        self.add_files(reader, words::files(reader, &text), there)
     }
 
     /// As [`Learned::learn_from_words`], for the words of a failure that may be one of something
@@ -88,10 +87,19 @@ impl Learned {
         if libraries.is_empty() && !words::tell_of_absence(&text) {
             return false;
         }
-        let found = libraries.into_iter().flat_map(native::of_system);
-        let files = found.filter(|path| there.resolve_file(path).is_none()).collect();
-        let found = self.add(reader, Lesson { files, ..Lesson::default() });
-        self.learn_from_words(reader, words, there) || found
+        let libraries = libraries.into_iter().flat_map(native::of_system);
+        self.add_files(reader, libraries.chain(words::files(reader, &text)), there)
+    }
+
+    /// Adds those of `files` that were not there; gives whether there are any.
+    fn add_files(
+        &self,
+        reader: &CrateReader,
+        files: impl Iterator<Item = String>,
+        there: &Tree,
+    ) -> bool {
+        let files = files.filter(|path| there.resolve_file(path).is_none()).collect();
+        self.add(reader, Lesson { files, ..Lesson::default() })
     }
 
     /// Adds the files that the local compile which wrote `dep_info` has read and that were not

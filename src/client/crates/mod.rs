@@ -19,10 +19,10 @@ mod uses;
 mod words;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::inputs::{About, Extent, Inputs, absolute};
+use super::inputs::{About, Extent, Held, Inputs, absolute, working_folders};
 use crate::compiler::Plan;
 use crate::compiler::rustc::mentions::{Extra, is_closed, mentions};
 use crate::compiler::rustc::{CratePlan, environment};
@@ -46,7 +46,7 @@ pub type Mentions = Option<Arc<BTreeSet<Extra>>>;
 pub type CrateIndex = FileIndex<Mentions>;
 
 /// An empty index.
-pub fn index() -> CrateIndex {
+fn index() -> CrateIndex {
     FileIndex::new(INDEX_MAX, |bytes| (!is_closed(bytes)).then(|| Arc::new(mentions(bytes))))
 }
 
@@ -57,6 +57,8 @@ pub struct CrateReader {
     pub compiler: Resolved,
     /// What its command line says.
     pub plan: Arc<Plan>,
+    /// What it says of the crate.
+    pub krate: CratePlan,
     /// Physical working directory.
     pub directory: String,
     /// Working directory as `PWD` names it, if that is the same place.
@@ -103,8 +105,7 @@ impl CrateReader {
     /// Names the crate through its edits: equal crates of equal packages learn from one another.
     pub fn key(&self) -> Digest {
         let source = self.absolute(&self.plan.source);
-        let name = self.plan.krate.as_ref().map_or("", |krate| &krate.name);
-        Digest::of([source.as_str(), "\0", name].concat().as_bytes())
+        Digest::of([source.as_str(), "\0", &self.krate.name].concat().as_bytes())
     }
 }
 
@@ -117,6 +118,13 @@ pub struct Crates {
     pub learned: Learned,
 }
 
+impl Crates {
+    /// What the file at `path` holds.
+    pub fn open(path: PathBuf) -> Self {
+        Self { index: index(), learned: Learned::open(path) }
+    }
+}
+
 /// The inputs of `reader`'s crate, and the variables that it may see.
 ///
 /// # Errors
@@ -124,21 +132,19 @@ pub struct Crates {
 pub async fn discover(
     reader: &Arc<CrateReader>,
     crates: &Crates,
-) -> Result<(Arc<Inputs>, BTreeMap<String, String>), LocalReason> {
+) -> Result<(Held, BTreeMap<String, String>), LocalReason> {
     let key = reader.key();
-    let Some(krate) = reader.plan.krate.clone() else { return Err(LocalReason::Stopping) };
     if crates.learned.is_strange(&key) {
-        return Err(LocalReason::OnlyHere(krate.name));
+        return Err(LocalReason::OnlyHere(reader.krate.name.clone()));
     }
     let lesson = crates.learned.of(&key);
     let (reader, index) = (reader.clone(), crates.index.clone());
     let finding = tokio::task::spawn_blocking(move || {
         let mut named = lesson.variables.clone();
         named.extend(reader.set_by_script());
-        let environment =
-            environment::remote_environment(&reader.environment, &named, krate.links)?;
-        let inputs = find(&reader, &krate, &lesson, &index)?;
-        Ok((Arc::new(inputs), environment))
+        let links = reader.krate.links;
+        let environment = environment::remote_environment(&reader.environment, &named, links)?;
+        Ok((find(&reader, &lesson, &index)?, environment))
     });
     finding.await.map_err(|_| LocalReason::Stopping)?
 }
@@ -149,10 +155,9 @@ pub async fn discover(
 /// Why the compile has to run locally.
 pub fn find(
     reader: &CrateReader,
-    krate: &CratePlan,
     lesson: &Lesson,
     index: &CrateIndex,
-) -> Result<Inputs, LocalReason> {
+) -> Result<Held, LocalReason> {
     let mut builder = TreeBuilder::new(index);
     // 1. The package, with the crate's root, and what its build script made.
     let source = reader.absolute(&reader.plan.source);
@@ -162,10 +167,10 @@ pub fn find(
     };
     package::add(reader, &source, &mut builder)?;
     // 2. Compiled crates, and what a linker takes besides.
-    uses::add(reader, krate, index, &mut builder)?;
-    native::add(reader, krate, &mut builder)?;
+    uses::add(reader, index, &mut builder)?;
+    native::add(reader, &mut builder)?;
     // 3. Files that the command names, and those that were missing once.
-    let target = krate.target.iter().filter(|target| target.ends_with(".json"));
+    let target = reader.krate.target.iter().filter(|target| target.ends_with(".json"));
     for file in reader.plan.input_files.iter().chain(target) {
         builder.add(&reader.absolute(file)).map_err(unreadable)?;
     }
@@ -178,7 +183,7 @@ pub fn find(
     if let Kind::Rust(RustTool::Clippy) = reader.compiler.kind {
         package::add_clippys(reader, &mut builder)?;
     }
-    add_folders(reader, krate, &mut builder)?;
+    add_folders(reader, &mut builder)?;
     let bytes = builder.bytes();
     if bytes > INPUT_BYTES_MAX {
         let words =
@@ -194,21 +199,17 @@ pub fn find(
         extent: Extent::Exact,
         rules: None,
     };
-    Ok(Inputs::of_tree(about, &Arc::new(built.tree), built.seen))
+    let tree = Arc::new(built.tree);
+    Ok((Arc::new(Inputs::of_tree(about, &tree, built.seen)), Some(tree)))
 }
 
 /// Folders that have to be there even if nothing in them is wanted.
 fn add_folders(
     reader: &CrateReader,
-    krate: &CratePlan,
     builder: &mut TreeBuilder<'_, Mentions>,
 ) -> Result<(), LocalReason> {
-    let outputs = reader.plan.outputs.iter().filter_map(|output| {
-        let path = reader.absolute(&output.path);
-        path.rsplit_once('/').map(|(folder, _)| folder.to_owned()).filter(|it| !it.is_empty())
-    });
-    let own = [reader.directory.clone(), reader.logical_directory.clone()];
-    for folder in own.into_iter().chain(outputs).filter(|folder| folder != "/") {
+    let CrateReader { plan, krate, directory, logical_directory, .. } = reader;
+    for folder in working_folders(plan, directory, logical_directory) {
         builder.add_directory(&folder).map_err(unreadable)?;
     }
     for folder in krate.crate_folders.iter().chain(&krate.native_folders) {

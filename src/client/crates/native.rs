@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use super::{CrateReader, Mentions, unreadable};
+use crate::compiler::rustc::Depth;
 use crate::compiler::rustc::mentions::Extra;
-use crate::compiler::rustc::{CratePlan, Depth};
 use crate::job::LocalReason;
 use crate::store::walk::TreeBuilder;
 
@@ -20,9 +20,9 @@ const FILES_MAX: usize = 2_000;
 /// into what is linked.
 pub(super) fn add(
     reader: &CrateReader,
-    krate: &CratePlan,
     builder: &mut TreeBuilder<'_, Mentions>,
 ) -> Result<(), LocalReason> {
+    let krate = &reader.krate;
     let folders: BTreeSet<String> =
         krate.native_folders.iter().map(|folder| reader.absolute(folder)).collect();
     let mut files = BTreeSet::new();

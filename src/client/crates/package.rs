@@ -17,7 +17,7 @@ const VERSION_CONTROL: [&str; 6] = [".git", ".hg", ".svn", ".jj", ".pijul", "CVS
 /// Marks a folder that can be made again, such as cargo's `target`.
 const CACHE_TAG: &str = "CACHEDIR.TAG";
 /// Marks a package that cargo has unpacked: what it ignores says nothing about it.
-const UNPACKED: &str = ".cargo-ok";
+pub(super) const UNPACKED: &str = ".cargo-ok";
 /// Where clippy finds its settings, in the package's folder and above.
 const CLIPPYS: [&str; 2] = [".clippy.toml", "clippy.toml"];
 

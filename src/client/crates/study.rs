@@ -7,7 +7,6 @@ use super::CrateReader;
 use super::learned::Learned;
 use crate::client::inputs::Inputs;
 use crate::compiler::rustc::dep_info;
-use crate::job::Tree;
 use crate::store::stamps::{Stamp, now_ns};
 
 /// A local compile under way of a crate on which a worker failed.
@@ -36,16 +35,12 @@ impl Study {
             // It fails here too.
             return;
         }
-        let told = plan.krate.as_ref().and_then(|krate| krate.dep_info.as_ref());
+        let told = self.reader.krate.dep_info.as_ref();
         let told = told.and_then(|path| read(Path::new(&self.reader.absolute(path))));
         let there = self.inputs.tree.open().unwrap_or_default();
-        if !told.is_some_and(|told| self.teaches(learned, &told, &there)) {
+        if !told.is_some_and(|told| learned.learn_from_local(&self.reader, &told, &there)) {
             learned.note_strange(self.reader.key());
         }
-    }
-
-    fn teaches(&self, learned: &Learned, told: &[u8], there: &Tree) -> bool {
-        learned.learn_from_local(&self.reader, told, there)
     }
 }
 

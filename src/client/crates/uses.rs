@@ -5,44 +5,57 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::{CrateIndex, CrateReader, Mentions, unreadable};
+use crate::compiler::rustc::Depth;
 use crate::compiler::rustc::mentions::Extra;
-use crate::compiler::rustc::{CratePlan, Depth};
 use crate::job::LocalReason;
+use crate::job::outcome::ARTIFACTS;
 use crate::store::walk::TreeBuilder;
 
-/// Suffixes of compiled crates: metadata alone, metadata and objects, and what can be loaded.
-const SUFFIXES: [&str; 3] = [".rmeta", ".rlib", ".so"];
-
-/// The files of one compiled crate in a folder, by the order of [`SUFFIXES`].
+/// The files of one compiled crate in a folder, by the order of [`ARTIFACTS`].
 type Files = [Option<String>; 3];
 
 /// Adds what the command names and what is reached from there. Where objects are not needed,
 /// metadata alone will do.
 pub(super) fn add(
     reader: &CrateReader,
-    krate: &CratePlan,
     index: &CrateIndex,
     builder: &mut TreeBuilder<'_, Mentions>,
 ) -> Result<(), LocalReason> {
+    let krate = &reader.krate;
     let named = krate.externs.iter().filter_map(|used| used.path.as_deref());
-    let named: Vec<String> = named.map(|path| reader.absolute(path)).collect();
-    let mut shelf = Shelf::of(krate.crate_folders.iter().map(|folder| reader.absolute(folder)));
-    let mut pending: Vec<String> = shelf.without_extra();
-    pending.extend(named.iter().cloned());
+    let named = named.map(|path| reader.absolute(path)).collect();
+    let shelf = Shelf::of(krate.crate_folders.iter().map(|folder| reader.absolute(folder)));
+    reach(named, shelf, krate.depth, index, &mut |path| {
+        builder.add(path).map(drop).map_err(unreadable)
+    })
+}
+
+/// Gives `found` each of the files `named`, and of those on the `shelf` all that are reached from
+/// there, once.
+fn reach(
+    named: Vec<String>,
+    mut shelf: Shelf,
+    depth: Depth,
+    index: &CrateIndex,
+    found: &mut dyn FnMut(&str) -> Result<(), LocalReason>,
+) -> Result<(), LocalReason> {
+    let mut pending = named;
+    pending.append(&mut shelf.others);
     let mut reached = HashSet::new();
     while let Some(path) = pending.pop() {
-        if !reached.insert(path.clone()) {
+        if reached.contains(&path) {
             continue;
         }
-        builder.add(&path).map_err(unreadable)?;
+        found(&path)?;
         match mentioned(&path, index)? {
             Some(extras) => {
                 for extra in extras.iter() {
-                    pending.extend(shelf.take(*extra, krate.depth));
+                    pending.extend(shelf.take(*extra, depth));
                 }
             }
-            None => pending.extend(shelf.take_all(krate.depth)),
+            None => pending.extend(shelf.take_all(depth)),
         }
+        reached.insert(path);
     }
     Ok(())
 }
@@ -71,7 +84,7 @@ fn mentioned(path: &str, index: &CrateIndex) -> Result<Mentions, LocalReason> {
 /// The compiled crates in the folders that are searched.
 struct Shelf {
     by_extra: BTreeMap<Extra, BTreeMap<String, Files>>,
-    /// Those that are found by their name alone.
+    /// Those without an extra part, which are found by their names; these nobody can read off.
     others: Vec<String>,
 }
 
@@ -90,10 +103,10 @@ impl Shelf {
     }
 
     fn put(&mut self, folder: &str, name: &str) {
-        let kind = SUFFIXES.iter().position(|suffix| name.ends_with(suffix));
+        let kind = ARTIFACTS.iter().position(|suffix| name.ends_with(suffix));
         let Some(kind) = kind.filter(|_| name.starts_with("lib")) else { return };
         let path = format!("{folder}/{name}");
-        let stem = &path[..path.len() - SUFFIXES[kind].len()];
+        let stem = &path[..path.len() - ARTIFACTS[kind].len()];
         match Extra::of_stem(stem) {
             Some(extra) => {
                 let crates = self.by_extra.entry(extra).or_default();
@@ -103,11 +116,6 @@ impl Shelf {
             // A native library: that of a crate has an extra part, or is named.
             None => {}
         }
-    }
-
-    /// Crates without an extra part are found by their names, which nobody can read off.
-    fn without_extra(&self) -> Vec<String> {
-        self.others.clone()
     }
 
     /// The files with this extra part, once.
@@ -159,16 +167,14 @@ mod tests {
         fs::write(&closed, b"\x7fELF").unwrap();
         let index = crate::client::crates::index();
         assert_eq!(mentioned(closed.to_str().unwrap(), &index).unwrap(), None);
-        let mut shelf = Shelf::of([root.to_str().unwrap().to_owned()].into_iter());
-        let mut pending = vec![format!("{}/liba-{one}.rmeta", root.display())];
-        pending.extend(shelf.without_extra());
+        let shelf = Shelf::of([root.to_str().unwrap().to_owned()].into_iter());
+        let named = vec![format!("{}/liba-{one}.rmeta", root.display())];
         let mut found = BTreeSet::new();
-        while let Some(path) = pending.pop() {
-            for extra in mentioned(&path, &index).unwrap().unwrap().iter() {
-                pending.extend(shelf.take(*extra, depth));
-            }
-            found.insert(path.rsplit('/').next().unwrap().to_owned());
-        }
+        let mut note = |path: &str| {
+            assert!(found.insert(path.rsplit('/').next().unwrap().to_owned()), "{path} twice");
+            Ok(())
+        };
+        reach(named, shelf, depth, &index, &mut note).unwrap();
         found.into_iter().collect()
     }
 

@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
 
 use super::CrateReader;
+use super::package::UNPACKED;
 use crate::job::outcome::is_artifact;
 
 /// Most words that are looked at.
@@ -18,8 +19,6 @@ const ABSENCE: [&str; 5] =
     ["No such file or directory", "couldn't read", "does not exist", "file not found", "NotFound"];
 /// What version control keeps in the outermost folder of a project.
 const VERSION_CONTROL: [&str; 4] = [".git", ".hg", ".jj", ".svn"];
-/// Marks a package that cargo has unpacked.
-const UNPACKED: &str = ".cargo-ok";
 /// Where cargo unpacks packages, below its home.
 const PACKAGES: [&str; 2] = ["registry/src", "git/checkouts"];
 

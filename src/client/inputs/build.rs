@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::lookout::{PRECOMPILED, lookout};
-use super::{About, Extent, Inputs, Listing, Reader, Rules, absolute};
+use super::{About, Extent, Inputs, Listing, Reader, Rules, absolute, working_folders};
 use crate::client::memory::Lookout;
 use crate::compiler::search::Search;
 use crate::compiler::{FileFacts, IncludeTest};
@@ -176,18 +176,9 @@ fn add_folders(
     listing: &Listing,
     builder: &mut TreeBuilder<'_, FileFacts>,
 ) -> Result<(), LocalReason> {
-    let outputs = reader.plan.outputs.iter().filter_map(|output| {
-        let path = absolute(&reader.directory, &output.path);
-        path.rsplit_once('/')
-            .map(|(folder, _)| folder.to_owned())
-            .filter(|folder| !folder.is_empty())
-    });
-    for folder in
-        [reader.directory.clone(), reader.logical_directory.clone()].into_iter().chain(outputs)
-    {
-        if folder != "/" {
-            builder.add_directory(&folder).map_err(|error| unreadable(&error))?;
-        }
+    let Reader { plan, directory, logical_directory, .. } = reader;
+    for folder in working_folders(plan, directory, logical_directory) {
+        builder.add_directory(&folder).map_err(|error| unreadable(&error))?;
     }
     let searched = listing.search.quote.iter().chain(&listing.search.angle);
     for folder in searched.chain(&reader.plan.directories) {

@@ -366,6 +366,18 @@ pub(super) fn folder_of(path: &str) -> &str {
     path.rsplit_once('/').map_or("", |(folder, _)| folder)
 }
 
+/// The folders in which a compile works and writes, under all names that it may give them.
+pub(super) fn working_folders(
+    plan: &Plan,
+    directory: &str,
+    logical_directory: &str,
+) -> impl Iterator<Item = String> {
+    let written = plan.outputs.iter().map(|output| absolute(directory, &output.path));
+    let folders = written.map(|path| folder_of(&path).to_owned());
+    let own = [directory.to_owned(), logical_directory.to_owned()];
+    own.into_iter().chain(folders).filter(|folder| !matches!(folder.as_str(), "" | "/"))
+}
+
 /// `path` seen from `directory`; not cleaned, because `..` after a link means something else.
 pub(super) fn absolute(directory: &str, path: &str) -> String {
     if path.starts_with('/') { path.to_owned() } else { format!("{directory}/{path}") }

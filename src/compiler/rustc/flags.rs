@@ -41,8 +41,6 @@ pub(super) enum Effect {
     Extern,
     /// An option of code generation.
     Codegen,
-    /// The shape of messages.
-    ErrorFormat,
     /// It prints something, and nothing is compiled.
     Information,
     /// Only the local machine can serve it.
@@ -75,7 +73,7 @@ pub(super) const FLAGS: &[Flag] = &[
     flag("--edition", Form::Long, Effect::Keep),
     flag("--emit", Form::Long, Effect::Emit),
     flag("--env-set", Form::Long, Effect::Refuse),
-    flag("--error-format", Form::Long, Effect::ErrorFormat),
+    flag("--error-format", Form::Long, Effect::Keep),
     flag("--explain", Form::Long, Effect::Information),
     flag("--extern", Form::Long, Effect::Extern),
     flag("--forbid", Form::Long, Effect::Keep),

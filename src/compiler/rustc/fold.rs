@@ -130,8 +130,6 @@ impl<'a> Seen<'a> {
             Effect::Library => self.libraries.push(NativeLibrary::of(value)),
             Effect::Extern => self.externs.push(Extern::of(value)),
             Effect::Codegen => return self.codegen(value),
-            // Unknown shapes are the compiler's to refuse.
-            Effect::ErrorFormat => {}
             Effect::Information => self.informs = true,
             Effect::Refuse => {
                 let text =

@@ -45,8 +45,7 @@ const PARTS: [(&str, &str); 5] =
 /// # Errors
 /// Why nobody knows them beforehand.
 pub(super) fn wanted(seen: &Seen<'_>, name: &str) -> Result<Vec<WantedOutput>, LocalReason> {
-    let emit: &[(&str, Option<&str>)] =
-        if seen.emit.is_empty() { &[("link", None)] } else { &seen.emit };
+    let emit = &seen.emit;
     if seen.output.is_some() && (emit.len() > 1 || seen.crate_types.len() > 1) {
         return Err(LocalReason::Flag("-o with several outputs".into()));
     }

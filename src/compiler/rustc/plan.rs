@@ -6,6 +6,7 @@ use std::io;
 use super::fold::{Seen, fold};
 use super::outputs;
 use crate::compiler::plan::{Plan, Preprocessing, Verdict};
+use crate::compiler::response::absolute;
 use crate::compiler::{Language, RESPONSE_BYTES_MAX};
 use crate::job::{LocalReason, WantedOutput};
 
@@ -94,28 +95,24 @@ pub fn plan(
     directory: &str,
     read_file: &dyn Fn(&str) -> io::Result<Vec<u8>>,
 ) -> Verdict {
-    let arguments = match expand(arguments, directory, read_file) {
-        Ok(arguments) => arguments,
-        Err(reason) => return Verdict::Local(reason),
-    };
+    decide(arguments, directory, read_file).into()
+}
+
+fn decide(
+    arguments: &[String],
+    directory: &str,
+    read_file: &dyn Fn(&str) -> io::Result<Vec<u8>>,
+) -> Result<Option<Plan>, LocalReason> {
+    let arguments = expand(arguments, directory, read_file)?;
     // clippy-driver is called with the name of the compiler that it stands for.
     let skipped = usize::from(arguments.first().is_some_and(|first| is_rustc(first)));
-    let seen = match fold(&arguments[skipped..]) {
-        Ok(seen) => seen,
-        Err(reason) => return Verdict::Local(reason),
-    };
+    let seen = fold(&arguments[skipped..])?;
     if seen.informs || seen.operands.is_empty() {
-        return Verdict::NotACompile;
+        return Ok(None);
     }
-    let (source, name) = match decide(directory, &seen) {
-        Ok(decided) => decided,
-        Err(reason) => return Verdict::Local(reason),
-    };
-    let outputs = match outputs::wanted(&seen, name) {
-        Ok(outputs) => outputs,
-        Err(reason) => return Verdict::Local(reason),
-    };
-    Verdict::Remote(Box::new(Plan {
+    let (source, name) = root(directory, &seen)?;
+    let outputs = outputs::wanted(&seen, name)?;
+    Ok(Some(Plan {
         source: source.to_owned(),
         language: Language::Rust,
         reads: None,
@@ -144,8 +141,7 @@ fn expand(
             all.push(argument.clone());
             continue;
         };
-        let path =
-            if file.starts_with('/') { file.to_owned() } else { format!("{directory}/{file}") };
+        let path = absolute(directory, file);
         let bytes = read_file(&path).ok().filter(|bytes| bytes.len() <= bytes_left);
         let text = bytes.and_then(|bytes| String::from_utf8(bytes).ok());
         let is_plain = |text: &String| !text.lines().any(|line| line.starts_with('@'));
@@ -157,7 +153,7 @@ fn expand(
 }
 
 /// The crate's root file and its name, if the command may travel.
-fn decide<'a>(directory: &str, seen: &Seen<'a>) -> Result<(&'a str, &'a str), LocalReason> {
+fn root<'a>(directory: &str, seen: &Seen<'a>) -> Result<(&'a str, &'a str), LocalReason> {
     let [source] = seen.operands[..] else { return Err(LocalReason::SeveralSources) };
     if source == "-" {
         return Err(LocalReason::StandardInput);
@@ -185,8 +181,7 @@ fn decide<'a>(directory: &str, seen: &Seen<'a>) -> Result<(&'a str, &'a str), Lo
 /// What the words say of the crate.
 fn krate(seen: &Seen<'_>, name: &str, outputs: &[WantedOutput]) -> CratePlan {
     let emits = |kind: &str| seen.emit.iter().any(|(found, _)| *found == kind);
-    let links = (seen.emit.is_empty() || emits("link"))
-        && outputs::kinds(seen).iter().any(|kind| LINKED.contains(kind));
+    let links = emits("link") && outputs::kinds(seen).iter().any(|kind| LINKED.contains(kind));
     let is_static = outputs::kinds(seen).contains(&"staticlib");
     let goes_on = seen.announces && emits("link") && emits("metadata");
     let metadata = outputs.iter().map(|file| &file.path).find(|path| path.ends_with(".rmeta"));
