@@ -15,7 +15,7 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use crate::job::JobId;
 use crate::job::wire::BlobClass;
-use crate::store::{DiskCache, DiskError};
+use crate::store::{DiskCache, DiskError, FolderLock};
 
 use super::WorkerError;
 use super::layout::{self, Layout, Place, Way};
@@ -39,7 +39,7 @@ pub(super) struct Builds {
     folders: TaskTracker,
     idle: Idle,
     runtime: Handle,
-    _lock: File,
+    _lock: FolderLock,
 }
 
 impl Builds {
@@ -48,11 +48,8 @@ impl Builds {
         let fail = |source| WorkerError::Folder { path: path.clone(), source };
         fs::create_dir_all(&path).map_err(fail)?;
         let lock = File::create(path.join("lock")).map_err(fail)?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(fs::TryLockError::WouldBlock) => return Err(WorkerError::FolderInUse(path)),
-            Err(fs::TryLockError::Error(source)) => return Err(fail(source)),
-        }
+        let lock = FolderLock::take(lock).map_err(fail)?;
+        let lock = lock.ok_or_else(|| WorkerError::FolderInUse(path.clone()))?;
         for left in fs::read_dir(&path).map_err(fail)? {
             let left = left.map_err(fail)?;
             if left.file_type().map_err(fail)?.is_dir() {

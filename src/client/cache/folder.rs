@@ -19,6 +19,7 @@ use rustix::fs::{self as sys, AtFlags, Mode, OFlags, Stat, Timespec, Timestamps}
 use rustix::fs::{UTIME_NOW, UTIME_OMIT};
 
 use crate::job::{ActionKey, Digest};
+use crate::store::FolderLock;
 use crate::store::stamps::now_ns;
 
 /// How exactly the order of use is known; a note costs one system call.
@@ -228,17 +229,13 @@ impl Folder {
     }
 
     /// The lock of whoever makes room; `None` when somebody else has it.
-    pub(super) fn lock(&self) -> io::Result<Option<OwnedFd>> {
+    pub(super) fn lock(&self) -> io::Result<Option<FolderLock>> {
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         let mode = Mode::from_raw_mode(0o660);
         let lock = sys::openat(&self.directory, "lock", flags, mode)?;
         // Another user's umask shall not keep the group out.
         let _ = sys::fchmod(&lock, mode);
-        match sys::flock(&lock, sys::FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Some(lock)),
-            Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
-            Err(error) => Err(error.into()),
-        }
+        FolderLock::take(lock.into())
     }
 
     /// Tries once more with `folder` made, if it was missing.

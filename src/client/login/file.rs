@@ -3,19 +3,19 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
-use std::os::fd::AsFd as _;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use data_encoding::HEXLOWER;
-use rustix::fs::{FlockOperation, OFlags, flock};
+use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::tokens::Tokens;
 use super::{LoginError, provider};
 use crate::client::settings::OauthClient;
+use crate::store::FolderLock;
 
 /// Version of what is in the file.
 const VERSION: u32 = 1;
@@ -56,7 +56,7 @@ pub(super) struct Stamp {
 
 /// Nobody else renews this login or writes its file, until dropped.
 pub(super) struct Lock {
-    _file: File,
+    _lock: FolderLock,
 }
 
 impl LoginFile {
@@ -142,15 +142,13 @@ impl LoginFile {
             let path = self.path.with_extension("lock");
             OpenOptions::new().create(true).append(true).mode(0o600).open(path)
         };
-        let file = open().map_err(|error| self.trouble(&error))?;
         let deadline = Instant::now() + LOCK_MAX;
         loop {
-            match flock(file.as_fd(), FlockOperation::NonBlockingLockExclusive) {
-                Ok(()) => return Ok(Lock { _file: file }),
-                Err(rustix::io::Errno::WOULDBLOCK) if Instant::now() < deadline => {
-                    tokio::time::sleep(LOCK_RETRY).await;
-                }
-                Err(error) => return Err(self.trouble(&error)),
+            let lock = open().and_then(FolderLock::take).map_err(|error| self.trouble(&error))?;
+            match lock {
+                Some(lock) => return Ok(Lock { _lock: lock }),
+                None if Instant::now() < deadline => tokio::time::sleep(LOCK_RETRY).await,
+                None => return Err(self.trouble(&"another process is renewing this login")),
             }
         }
     }

@@ -12,14 +12,14 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use rustix::fs::{AtFlags, CWD, FlockOperation, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT};
+use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT};
 use tempfile::{NamedTempFile, TempPath};
 
 use crate::job::{Digest, Space};
 
 use super::lru::{Entry, Key, Lru, SpaceNumber, Stamp};
 use super::{DiskError, Kind};
-use crate::store::{digest_of, is_full};
+use crate::store::{FolderLock, digest_of, is_full};
 
 /// How exactly the order of use survives a restart; a note costs one system call.
 const NOTE_EVERY: Duration = Duration::from_secs(3_600);
@@ -33,7 +33,7 @@ pub(super) struct Files {
     index: Mutex<Lru>,
     spaces: RwLock<Spaces>,
     /// Holds the folder's lock as long as it is open.
-    _lock: File,
+    _lock: FolderLock,
 }
 
 impl Files {
@@ -337,15 +337,12 @@ const fn mode(kind: Kind) -> u32 {
     }
 }
 
-fn take_lock(root: &Path) -> Result<File, DiskError> {
+fn take_lock(root: &Path) -> Result<FolderLock, DiskError> {
     let path = root.join("lock");
     let lock = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
     let lock = lock.map_err(DiskError::at(&path))?;
-    match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(lock),
-        Err(rustix::io::Errno::WOULDBLOCK) => Err(DiskError::Locked(root.to_owned())),
-        Err(error) => Err(DiskError::at(&path)(error.into())),
-    }
+    let lock = FolderLock::take(lock).map_err(DiskError::at(&path))?;
+    lock.ok_or_else(|| DiskError::Locked(root.to_owned()))
 }
 
 /// The spaces that have a folder.
