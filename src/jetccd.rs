@@ -25,6 +25,7 @@ const BAD_SETTINGS: u8 = 64;
 const TROUBLE: u8 = 1;
 
 fn main() -> ExitCode {
+    lifecycle::give_memory_back();
     let arguments: Vec<OsString> = std::env::args_os().collect();
     match run(&arguments) {
         Ok(code) => code,

@@ -261,12 +261,14 @@ impl Compile {
         };
         request.check_terminal(&stderr)?;
 
-        // 7. Write it, and keep it for the next time.
-        let result = Kept { stdout, stderr, outputs, worker: answer.worker.clone() };
+        // 7. Keep it for the next time, and write it.
+        let mut result = Kept { stdout, stderr, outputs, worker: answer.worker.clone() };
         if let Checked::Success = checked {
-            outputs::write(Path::new(&request.directory), &result.outputs, request.umask)?;
             keys.action = precise_key(daemon, inputs, &keys.command, answer.reads.as_ref());
+            // Kept first: as soon as a file has its name, others may change it.
             request.keep(daemon, keys, &result);
+            let directory = Path::new(&request.directory);
+            outputs::write(directory, &mut result.outputs, request.umask)?;
             daemon.uploads.of(reach.blobs.space()).learn(answered::made(&answer.outcome).iter());
         }
         report.laps.end("write");
@@ -363,11 +365,11 @@ pub(super) fn precise_key(
 /// Gives a result that was kept here.
 fn give(
     request: &Request,
-    kept: Kept,
+    mut kept: Kept,
     report: &mut Report,
 ) -> Result<(Reply, Finding), LocalReason> {
     request.check_terminal(&kept.stderr)?;
-    outputs::write(Path::new(&request.directory), &kept.outputs, request.umask)?;
+    outputs::write(Path::new(&request.directory), &mut kept.outputs, request.umask)?;
     report.laps.end("write");
     let reply = kept.reply(Exit::Code(0));
     Ok((reply, Finding::Kept { worker: kept.worker }))
@@ -383,6 +385,7 @@ async fn run(
     report: &mut Report,
 ) -> Result<(Answer, Vec<Product>), LocalReason> {
     loop {
+        let directory = Path::new(&job.action.command.directory);
         let (uploads, dist) = (daemon.uploads.of(reach.blobs.space()), &daemon.settings.dist);
         let came = remote::run(reach, &job, &uploads, dist, report)
             .await
@@ -395,7 +398,7 @@ async fn run(
                 continue;
             }
         };
-        match outputs::fetch(&reach.blobs, &answer.outcome.outputs).await {
+        match outputs::fetch(&reach.blobs, directory, &answer.outcome.outputs).await {
             Ok(outputs) => return Ok((answer, outputs)),
             Err(error) => {
                 let again = answer.origin == Origin::Cached || error.wrong().is_some();

@@ -77,11 +77,12 @@ async fn pass_on(
     if tokio::task::block_in_place(|| answered::quotes_more(reader, inputs, &stderr)) {
         return;
     }
-    let Ok(products) = outputs::fetch(blobs, &[output]).await else { return };
+    let directory = Path::new(&request.directory);
+    let Ok(mut products) = outputs::fetch(blobs, directory, &[output]).await else { return };
     if walk::changed(&inputs.seen).is_some() {
         return;
     }
-    let written = outputs::write(Path::new(&request.directory), &products, request.umask);
+    let written = outputs::write(directory, &mut products, request.umask);
     if written.is_ok() {
         voice.say(&stderr);
     }

@@ -20,7 +20,7 @@ use super::daemon::Daemon;
 use super::inputs::{self, Extent, Inputs, absolute};
 use super::ipc::Told;
 use super::locale;
-use super::outputs::{Body, Product};
+use super::outputs::Product;
 use super::ready_toolchain::ReadyToolchain;
 use super::request::Request;
 use super::upload::Source;
@@ -34,6 +34,8 @@ use crate::toolchain::resolve::Resolved;
 
 /// Most names in a rule of dependencies, each as often as it was read.
 const NAMES_MAX: usize = 100_000;
+/// Largest list of them, in bytes.
+const RULE_BYTES_MAX: u64 = 16 << 20;
 
 /// Why a compile runs on this machine, and what is to be done then.
 pub(super) struct Stay {
@@ -191,13 +193,15 @@ impl Filling {
     fn reads(&self, outputs: &[Product]) -> Result<Option<PathList>, Unkept> {
         let Some(Way::Output(path)) = &self.plan.reads else { return Ok(None) };
         let rule = outputs.iter().find(|product| product.path == *path);
-        let Some(Body::Bytes(rule)) = rule.map(|product| &product.body) else { return Ok(None) };
+        let Some(Ok(rule)) = rule.map(|product| product.body.read(RULE_BYTES_MAX)) else {
+            return Ok(None);
+        };
         let Some(tree) = self.inputs.tree.open() else { return Ok(None) };
         // Rules do not tell such names from several others.
         if tree.iter().any(|(path, _)| path.as_str().contains(['\n', '\\'])) {
             return Ok(None);
         }
-        let Ok(names) = depfile::parse(rule, NAMES_MAX) else { return Ok(None) };
+        let Ok(names) = depfile::parse(&rule, NAMES_MAX) else { return Ok(None) };
         let toolchain = LazyCell::new(|| self.toolchain_tree());
         let brings =
             |path: &str| toolchain.as_ref().is_some_and(|it| it.resolve_file(path).is_some());

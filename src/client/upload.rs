@@ -2,6 +2,8 @@
 //! once, however many compiles need it.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fs::File;
+use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -9,12 +11,13 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use futures_util::TryStreamExt as _;
 use futures_util::stream::FuturesUnordered;
-use tokio::sync::OnceCell;
+use tokio::sync::{OnceCell, Semaphore, SemaphorePermit};
 
 use super::bases::Bases;
 use super::sent::Sent;
 use crate::job::wire::{BlobClass, FILES_INSIDE_MAX};
 use crate::job::{Digest, LocalReason, Space};
+use crate::store::streamed::{self, LARGE_BYTES_MIN};
 use crate::store::{BLOB_BYTES_MAX, Blobs, Compressed};
 
 /// Inputs are forgotten by the store after an hour; we forget earlier.
@@ -26,8 +29,10 @@ const TOOLCHAIN_KNOWN: Duration = Duration::from_secs(24 * 3_600);
 const ASKED_BYTES_MIN: u64 = 64 << 10;
 /// Uploads at once, per compile.
 const AT_ONCE: usize = 16;
+/// Most KiB of files that are held for uploads at once; a larger file goes alone.
+const HELD_KIB_MAX: u32 = 16 << 10;
 /// Largest file that travels inside a request, in bytes.
-const INSIDE_BYTES_MAX: usize = 128 << 10;
+const INSIDE_BYTES_MAX: u64 = 128 << 10;
 /// Most bytes of all files inside one request, compressed.
 const INSIDE_TOGETHER_MAX: usize = 128 << 10;
 /// Most blobs that are remembered; then the table starts anew.
@@ -45,13 +50,12 @@ pub enum Source {
 }
 
 impl Source {
-    /// Whether it takes longer to send it than to ask whether it is there.
-    async fn is_worth_asking(&self) -> bool {
-        let size = match self {
+    /// Its size in bytes; 0 when it is gone, which its reader finds out too.
+    async fn size(&self) -> u64 {
+        match self {
             Self::Bytes(bytes) => bytes.len() as u64,
             Self::File(path) => tokio::fs::metadata(path).await.map_or(0, |found| found.len()),
-        };
-        size >= ASKED_BYTES_MIN
+        }
     }
 }
 
@@ -82,13 +86,25 @@ impl Tables {
 }
 
 /// The table of what one space of the store holds.
-#[derive(Default)]
 pub struct Uploads {
     table: Mutex<HashMap<Name, Flight>>,
+    /// Room in memory for files on their way, in KiB.
+    room: Semaphore,
     /// Files that went inside a request, and so to one worker alone.
     went_inside: Mutex<HashSet<Name>>,
     /// Trees among what it holds.
     pub bases: Bases,
+}
+
+impl Default for Uploads {
+    fn default() -> Self {
+        Self {
+            table: Mutex::default(),
+            room: Semaphore::new(HELD_KIB_MAX as usize),
+            went_inside: Mutex::default(),
+            bases: Bases::default(),
+        }
+    }
 }
 
 impl Uploads {
@@ -188,16 +204,16 @@ impl Uploads {
         sent: &Sent,
     ) -> Result<(), LocalReason> {
         let upload = || async {
-            if source.is_worth_asking().await && is_there(blobs, name).await {
+            let size = source.size().await;
+            if size >= ASKED_BYTES_MIN && is_there(blobs, name).await {
                 return Ok(Instant::now());
             }
-            let bytes = read(name.1, source).await?;
-            if bytes.len() as u64 > BLOB_BYTES_MAX {
-                let words =
-                    format!("blob has {} bytes, wanted at most {BLOB_BYTES_MAX}", bytes.len());
+            if size > BLOB_BYTES_MAX {
+                let words = format!("blob has {size} bytes, wanted at most {BLOB_BYTES_MAX}");
                 return Err(LocalReason::Store(words));
             }
-            put(blobs, name.0, &pack(name.1, bytes, source).await?, sent).await
+            let _room = self.room_for(size).await;
+            put(blobs, name.0, &pack(name.1, size, source).await?, sent).await
         };
         self.flight(name).get_or_try_init(upload).await.map(drop)
     }
@@ -215,6 +231,13 @@ impl Uploads {
     ) -> Result<(), LocalReason> {
         let flight = self.flight((class, blob.digest));
         flight.get_or_try_init(|| put(blobs, class, blob, sent)).await.map(drop)
+    }
+
+    /// Waits until so many bytes may be held.
+    async fn room_for(&self, size: u64) -> Option<SemaphorePermit<'_>> {
+        let kib = u32::try_from(size >> 10).map_or(HELD_KIB_MAX, |kib| kib.min(HELD_KIB_MAX));
+        // Never closed.
+        self.room.acquire_many(kib).await.ok()
     }
 
     /// The upload of `name`, under way, done, or to be begun.
@@ -250,17 +273,35 @@ pub enum Extra {
 
 /// The zstd frame of a small file.
 async fn small(name: Name, source: &Source) -> Result<Option<Bytes>, LocalReason> {
-    let bytes = read(name.1, source).await?;
-    if bytes.len() > INSIDE_BYTES_MAX {
-        return Ok(None);
+    match source.size().await {
+        size if size <= INSIDE_BYTES_MAX => Ok(Some(pack(name.1, size, source).await?.zstd)),
+        _ => Ok(None),
     }
-    Ok(Some(pack(name.1, bytes, source).await?.zstd))
 }
 
-/// The blob of the `bytes` of `source`, which are to be those that were hashed.
-async fn pack(digest: Digest, bytes: Bytes, source: &Source) -> Result<Compressed, LocalReason> {
-    let blob = Compressed::of(bytes).await;
-    if blob.digest == digest { Ok(blob) } else { Err(changed(source)) }
+/// The blob of `source`, which has about `size` bytes and is to be what was hashed.
+async fn pack(digest: Digest, size: u64, source: &Source) -> Result<Compressed, LocalReason> {
+    let packed = match source {
+        Source::File(path) if size >= LARGE_BYTES_MIN => pack_large(path.clone(), size).await,
+        Source::File(path) => match tokio::fs::read(path).await {
+            Ok(bytes) => Ok(Compressed::of(bytes.into()).await),
+            Err(error) => Err(error),
+        },
+        Source::Bytes(bytes) => Ok(Compressed::of(bytes.clone()).await),
+    };
+    match packed {
+        Ok(blob) if blob.digest == digest => Ok(blob),
+        Ok(_) => Err(changed(source)),
+        Err(error) => {
+            tracing::debug!(%digest, %error, "input is gone");
+            Err(changed(source))
+        }
+    }
+}
+
+async fn pack_large(path: PathBuf, size: u64) -> io::Result<Compressed> {
+    let packing = move || streamed::pack(&mut File::open(path)?, size);
+    tokio::task::spawn_blocking(packing).await.map_err(io::Error::other)?
 }
 
 /// Whether the store holds an input already, perhaps as the output of an earlier compile: workers look
@@ -306,19 +347,6 @@ fn is_fresh(class: BlobClass, since: Instant) -> bool {
     since.elapsed() <= known
 }
 
-async fn read(digest: Digest, source: &Source) -> Result<Bytes, LocalReason> {
-    match source {
-        Source::Bytes(bytes) => Ok(bytes.clone()),
-        Source::File(path) => match tokio::fs::read(path).await {
-            Ok(bytes) => Ok(bytes.into()),
-            Err(error) => {
-                tracing::debug!(%digest, path = %path.display(), %error, "input is gone");
-                Err(changed(source))
-            }
-        },
-    }
-}
-
 fn changed(source: &Source) -> LocalReason {
     match source {
         Source::File(path) => LocalReason::InputChanged(path.display().to_string()),
@@ -341,7 +369,7 @@ mod tests {
     #[tokio::test]
     async fn after_an_edit_what_is_new_and_small_travels_inside_once() {
         let uploads = Uploads::default();
-        let large = "large".repeat(INSIDE_BYTES_MAX);
+        let large = "large".repeat(INSIDE_BYTES_MAX as usize);
         let name = |text: &str| (BlobClass::Input, Digest::of(text.as_bytes()));
         let all = sources(&["source", "new", "known", &large]);
         uploads.learn([name("known")].iter());

@@ -1,6 +1,7 @@
 //! The blob store as everybody sees it: put, get, has. One retry policy for every backend.
 
 use std::error::Error as _;
+use std::fs::File;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,12 +11,14 @@ use futures_util::TryStreamExt as _;
 use object_store::path::Path;
 use object_store::{GetResultPayload, ObjectStore, ObjectStoreExt as _, PutMode};
 use tokio::sync::Semaphore;
+use tokio_util::io::{StreamReader, SyncIoBridge};
 
 use crate::job::wire::{BlobClass, Examined};
 use crate::job::{Digest, Space};
 
 use super::compressed::{frame_bytes_max, open_frame_async};
 use super::https::NoConnection;
+use super::streamed::{self, Unreceived};
 use super::{BLOB_BYTES_MAX, Compressed, StoreError};
 
 /// How hard the store is asked.
@@ -138,6 +141,25 @@ impl Blobs {
         }
     }
 
+    /// Fills `target` with the blob's bytes, checked against the digest, at most `bytes_max` of them; few
+    /// of them are in memory at once. After a failure anything may be in it.
+    ///
+    /// # Errors
+    /// [`Unreceived::Target`] when it cannot be written; [`Unreceived::Store`] as [`Blobs::get`].
+    pub async fn get_into(
+        &self,
+        class: BlobClass,
+        digest: Digest,
+        bytes_max: u64,
+        target: &File,
+    ) -> Result<(), Unreceived> {
+        let key = &key(&self.space, class, digest);
+        let received = self.request(digest, || async move {
+            receive_object(self.backend.as_ref(), key, (digest, bytes_max), target).await
+        });
+        received.await?
+    }
+
     /// Reads the blob and deletes it when its bytes are not those of its name, to make place for
     /// the right ones. For schedulers: others have no right to delete and tell them instead.
     ///
@@ -248,6 +270,37 @@ async fn read_object(
         bytes.extend_from_slice(&piece);
     }
     Ok(within(bytes.freeze(), bytes_max))
+}
+
+/// Fills `target` with what the object's frame holds, which is to be the blob of that digest and of at
+/// most so many bytes. The inner error is final, the outer one may pass.
+async fn receive_object(
+    backend: &dyn ObjectStore,
+    key: &Path,
+    (digest, bytes_max): (Digest, u64),
+    target: &File,
+) -> object_store::Result<Result<(), Unreceived>> {
+    let found = backend.get(key).await?;
+    let mut target = match target.try_clone() {
+        Ok(target) => target,
+        Err(error) => return Ok(Err(Unreceived::Target(error))),
+    };
+    let receiving = match found.payload {
+        GetResultPayload::File(frame, _) => tokio::task::spawn_blocking(move || {
+            streamed::open_into(digest, frame, bytes_max, &mut target)
+        }),
+        GetResultPayload::Stream(pieces) => {
+            let frame = SyncIoBridge::new(StreamReader::new(pieces.map_err(io::Error::other)));
+            tokio::task::spawn_blocking(move || {
+                streamed::open_into(digest, frame, bytes_max, &mut target)
+            })
+        }
+    };
+    let passing = |source| object_store::Error::Generic { store: "blob", source };
+    match receiving.await {
+        Ok(received) => received.map_err(|error| passing(error.into())),
+        Err(stopping) => Err(passing(stopping.into())),
+    }
 }
 
 fn within(bytes: Bytes, bytes_max: u64) -> Object {

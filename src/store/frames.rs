@@ -9,7 +9,7 @@ use zstd::bulk::{Compressor, Decompressor};
 /// zstd level. Measured on 1,000 system headers, objects and `cc1`, one core: level 1 makes them
 /// 4.5, 2.4 and 2.4 times smaller at 325, 365 and 455 MB/s; level 3 makes them 4.7, 2.6 and 2.7
 /// times smaller at 274, 264 and 246 MB/s. The client's CPU is what we are here to save.
-const LEVEL: i32 = 1;
+pub(super) const LEVEL: i32 = 1;
 /// Largest content made with the thread's own tables, in bytes: those for larger ones are larger, up
 /// to some MB, and would stay so.
 const KEPT_BYTES_MAX: usize = 256 << 10;

@@ -25,14 +25,15 @@ pub mod https;
 mod kept_stamps;
 pub mod sealed;
 pub mod stamps;
+pub mod streamed;
 pub mod walk;
 
 pub use backend::{StoreSettings, StoreSettingsError, open_backend};
 pub use blobs::{Blobs, Limits};
 pub use compressed::Compressed;
 pub use disk::{DiskCache, DiskError, Kind};
-pub(crate) use folder_lock::FolderLock;
 pub use error::{StoreError, is_full};
+pub(crate) use folder_lock::FolderLock;
 pub use hash::digest_of;
 pub use https::CaFileError;
 pub use kept_stamps::{Occasion, StampsFile};

@@ -1,6 +1,7 @@
 //! What the blob store promises, on every backend that can be had here.
 
 use std::fs;
+use std::io::{Read as _, Seek as _, Write as _};
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,6 +12,7 @@ use jetcc::exec::Ended;
 use jetcc::job::Digest;
 use jetcc::job::wire::{BlobClass, Examined};
 use jetcc::setup::certificates::Authority;
+use jetcc::store::streamed::Unreceived;
 use jetcc::store::{
     Blobs, Compressed, DiskCache, DiskError, Limits, StoreError, StoreSettings, open_backend,
 };
@@ -219,13 +221,13 @@ async fn what_is_put_can_be_read(blobs: &Blobs) {
     for bytes in [Bytes::new(), Bytes::from_static(b"#pragma once\n"), noise(5 * MIB)] {
         let (digest, size) = (Digest::of(&bytes), bytes.len() as u64);
         assert_eq!(blobs.has(BlobClass::Input, digest).await, Ok(false));
-        let missing = blobs.get(BlobClass::Input, digest, size).await;
+        let missing = get(blobs, BlobClass::Input, digest, size).await;
         assert_eq!(missing, Err(StoreError::Missing(digest)));
         for _again in 0..2 {
             assert_eq!(blobs.put(BlobClass::Input, bytes.clone()).await, Ok(digest));
         }
         assert_eq!(blobs.has(BlobClass::Input, digest).await, Ok(true));
-        assert_eq!(blobs.get(BlobClass::Input, digest, size).await, Ok(bytes));
+        assert_eq!(get(blobs, BlobClass::Input, digest, size).await, Ok(bytes));
     }
 }
 
@@ -233,7 +235,7 @@ async fn classes_are_apart(blobs: &Blobs) {
     let digest = blobs.put(BlobClass::Toolchain, Bytes::from_static(b"cc1")).await.unwrap();
     assert_eq!(blobs.has(BlobClass::Toolchain, digest).await, Ok(true));
     for other in [BlobClass::Input, BlobClass::Output] {
-        assert_eq!(blobs.get(other, digest, 3).await, Err(StoreError::Missing(digest)));
+        assert_eq!(get(blobs, other, digest, 3).await, Err(StoreError::Missing(digest)));
     }
 }
 
@@ -241,7 +243,7 @@ async fn spaces_are_apart(blobs: &Blobs) {
     let acme = blobs.of(&"acme".parse().unwrap());
     let digest = acme.put(BlobClass::Input, Bytes::from_static(b"acme's")).await.unwrap();
     assert_eq!(acme.has(BlobClass::Input, digest).await, Ok(true));
-    let stolen = blobs.get(BlobClass::Input, digest, 6).await;
+    let stolen = get(blobs, BlobClass::Input, digest, 6).await;
     assert_eq!(stolen, Err(StoreError::Missing(digest)));
 }
 
@@ -249,7 +251,7 @@ async fn many_may_put_the_same(blobs: &Blobs) {
     let blob = Compressed::of(noise(MIB)).await;
     let puts = join_all((0..16).map(|_| blobs.put_compressed(BlobClass::Output, &blob))).await;
     assert!(puts.iter().all(Result::is_ok), "{puts:?}");
-    let read = blobs.get(BlobClass::Output, blob.digest, blob.size).await;
+    let read = get(blobs, BlobClass::Output, blob.digest, blob.size).await;
     assert_eq!(read, Ok(noise(MIB)));
 }
 
@@ -257,7 +259,7 @@ async fn limits_hold(blobs: &Blobs) {
     for size in [5_000, 2 * MIB] {
         let digest = blobs.put(BlobClass::Output, noise(size)).await.unwrap();
         let limit = size as u64 - 1;
-        let refused = blobs.get(BlobClass::Output, digest, limit).await;
+        let refused = get(blobs, BlobClass::Output, digest, limit).await;
         assert!(matches!(refused, Err(StoreError::TooLarge { .. })), "{refused:?}");
         assert_eq!(blobs.has(BlobClass::Output, digest).await, Ok(true));
     }
@@ -270,7 +272,7 @@ async fn wrong_bytes_are_found_and_replaced(blobs: &Blobs, backend: &dyn ObjectS
     let cut = Compressed::new(&right).zstd.slice(..10);
     for wrong in [other, cut, Bytes::from_static(b"no frame at all"), Bytes::new()] {
         plant(backend, digest, wrong).await;
-        let corrupt = blobs.get(BlobClass::Input, digest, 100).await;
+        let corrupt = get(blobs, BlobClass::Input, digest, 100).await;
         assert_eq!(corrupt, Err(StoreError::Corrupt(digest)));
         assert_eq!(blobs.examine(BlobClass::Input, digest).await, Ok(Examined::Discarded));
         assert_eq!(blobs.has(BlobClass::Input, digest).await, Ok(false));
@@ -278,20 +280,42 @@ async fn wrong_bytes_are_found_and_replaced(blobs: &Blobs, backend: &dyn ObjectS
     }
     blobs.put(BlobClass::Input, right.clone()).await.unwrap();
     assert_eq!(blobs.examine(BlobClass::Input, digest).await, Ok(Examined::Sound));
-    assert_eq!(blobs.get(BlobClass::Input, digest, 100).await, Ok(right));
+    assert_eq!(get(blobs, BlobClass::Input, digest, 100).await, Ok(right));
 }
 
 async fn a_bomb_is_bounded(blobs: &Blobs, backend: &dyn ObjectStore) {
     let bomb = Compressed::new(&vec![0; 64 * MIB]);
     plant(backend, bomb.digest, bomb.zstd.clone()).await;
-    let refused = blobs.get(BlobClass::Input, bomb.digest, MIB as u64).await;
+    let refused = get(blobs, BlobClass::Input, bomb.digest, MIB as u64).await;
     assert!(matches!(refused, Err(StoreError::TooLarge { .. })), "{refused:?}");
 
     let honest = Compressed::new(b"announces six and a bomb follows");
     let both = [honest.zstd, bomb.zstd].concat();
     plant(backend, honest.digest, both.into()).await;
-    let corrupt = blobs.get(BlobClass::Input, honest.digest, MIB as u64).await;
+    let corrupt = get(blobs, BlobClass::Input, honest.digest, MIB as u64).await;
     assert_eq!(corrupt, Err(StoreError::Corrupt(honest.digest)));
+}
+
+/// Reads a blob, whole and in pieces, which ends in the same way.
+async fn get(
+    blobs: &Blobs,
+    class: BlobClass,
+    digest: Digest,
+    bytes_max: u64,
+) -> Result<Bytes, StoreError> {
+    let whole = blobs.get(class, digest, bytes_max).await;
+    let mut file = tempfile::tempfile().unwrap();
+    file.write_all(b"what stood there before, and was longer than all of it").unwrap();
+    let received = blobs.get_into(class, digest, bytes_max, &file).await;
+    let mut bytes = Vec::new();
+    file.rewind().unwrap();
+    file.read_to_end(&mut bytes).unwrap();
+    let in_pieces = received.map(|()| Bytes::from(bytes)).map_err(|error| match error {
+        Unreceived::Store(error) => error,
+        Unreceived::Target(error) => panic!("{error}"),
+    });
+    assert_eq!(whole, in_pieces);
+    whole
 }
 
 /// Stores `frame` under a digest that may not be its own.

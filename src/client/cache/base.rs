@@ -9,11 +9,12 @@
 //! writing it down are why the arguments count too.
 
 use super::Kept;
-use crate::client::outputs::Body;
 use crate::job::{Action, ActionKey, Digest, Node, Tree};
 
 /// Raised whenever equal keys could mean different bytes.
 const KEY_VERSION: &str = "base-1";
+/// Largest output that is searched, in bytes; what is larger is not shared.
+const SEARCHED_BYTES_MAX: u64 = 256 << 20;
 /// Stands for the base in a key; no path, argument or variable can hold it.
 const MARK: &str = "\0base";
 /// Flags whose OLD=NEW rewrites paths in outputs.
@@ -94,9 +95,9 @@ impl Base {
     pub(super) fn is_absent_from(&self, kept: &Kept) -> bool {
         let streams = [&kept.stdout, &kept.stderr];
         streams.into_iter().all(|stream| is_searchable(stream) && !self.is_in(stream))
-            && kept.outputs.iter().all(|product| match &product.body {
-                Body::Bytes(bytes) => is_searchable(bytes) && !self.is_in(bytes),
-                Body::File(_) => false,
+            && kept.outputs.iter().all(|product| {
+                let bytes = product.body.read(SEARCHED_BYTES_MAX);
+                bytes.is_ok_and(|bytes| is_searchable(&bytes) && !self.is_in(&bytes))
             })
     }
 

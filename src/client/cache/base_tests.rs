@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::client::outputs::Product;
+use crate::client::outputs::{Body, Product};
 use crate::job::{Command, Pool, TreePath, WantedOutput};
 
 fn action(base: &str, arguments: &[&str]) -> Action {
@@ -100,7 +100,7 @@ fn the_innermost_base_counts() {
 
 fn kept(bytes: &[u8]) -> Kept {
     let body = Body::Bytes(bytes.to_vec().into());
-    let outputs = vec![Product { path: "a.o".into(), mode: 0o666, body }];
+    let outputs = vec![Product { path: "a.o".into(), mode: 0o666, digest: None, body }];
     let (stdout, stderr) = (bytes::Bytes::new(), bytes::Bytes::new());
     Kept { stdout, stderr, outputs, worker: "w".into() }
 }

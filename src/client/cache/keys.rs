@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use super::base::Base;
 use super::{Kept, Results};
 use crate::client::inputs::Inputs;
-use crate::client::outputs::{Body, Product};
 use crate::job::{Action, ActionKey, Digest};
 
 /// The keys of one compile.
@@ -50,28 +49,10 @@ impl Keys {
 
     /// Keeps the result for this checkout, and for others if it is theirs too.
     pub fn keep(&self, results: &Results, kept: &Kept) {
-        results.keep(&self.action, kept);
+        results.keep(&self.action, kept, str::to_owned);
         let Some((base, key)) = &self.shared else { return };
         if base.is_absent_from(kept) {
-            results.keep(key, &elsewhere(base, kept));
+            results.keep(key, kept, |path| base.leave(path));
         }
-    }
-}
-
-/// The same result with paths that do not depend on the checkout.
-fn elsewhere(base: &Base, kept: &Kept) -> Kept {
-    let outputs = kept.outputs.iter().filter_map(|product| match &product.body {
-        Body::Bytes(bytes) => Some(Product {
-            path: base.leave(&product.path),
-            mode: product.mode,
-            body: Body::Bytes(bytes.clone()),
-        }),
-        Body::File(_) => None,
-    });
-    Kept {
-        stdout: kept.stdout.clone(),
-        stderr: kept.stderr.clone(),
-        outputs: outputs.collect(),
-        worker: kept.worker.clone(),
     }
 }

@@ -17,7 +17,7 @@ mod room;
 
 use std::collections::HashSet;
 use std::fs::File;
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Read as _};
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
@@ -25,7 +25,7 @@ use bytes::Bytes;
 
 use self::folder::{Folder, Name, Stamp};
 pub use self::keys::Keys;
-use self::record::{Place, RECORD_BYTES_MAX, Record};
+use self::record::{Output, Place, RECORD_BYTES_MAX, Record};
 use self::room::Room;
 pub use self::room::{Counters, Size};
 use super::outputs::{Body, Product};
@@ -115,13 +115,13 @@ impl Results {
         }
     }
 
-    /// Keeps the result of the action `key`. A disk that does not take it is left alone for a while.
-    pub fn keep(&self, key: &ActionKey, kept: &Kept) {
+    /// Keeps the result of the action `key`, its files under other `names`. A disk that does not take it
+    /// is left alone for a while.
+    pub fn keep(&self, key: &ActionKey, kept: &Kept, names: impl Fn(&str) -> String) {
         let Some(folder) = self.folder.as_ref().filter(|_| !self.room.rests()) else { return };
-        let written = match self.write(folder, key, kept) {
-            Err(error) if is_full(&error) && self.room.give_back(folder, kept.size()) => {
-                self.write(folder, key, kept)
-            }
+        let write = || self.write(folder, key, kept, &names);
+        let written = match write() {
+            Err(error) if is_full(&error) && self.room.give_back(folder, kept.size()) => write(),
             written => written,
         };
         match written {
@@ -176,7 +176,8 @@ impl Results {
                     None => return Ok(None),
                 },
             };
-            outputs.push(Product { path: output.path, mode: output.mode, body });
+            let Output { path, mode, .. } = output;
+            outputs.push(Product { path, mode, digest: None, body });
         }
         let Record { stdout, stderr, worker, .. } = record;
         Ok(Some(Kept { stdout, stderr, outputs, worker }))
@@ -204,22 +205,35 @@ impl Results {
     }
 
     /// Contents first, then the record that names them; gives the bytes that were added.
-    fn write(&self, folder: &Folder, key: &ActionKey, kept: &Kept) -> io::Result<u64> {
+    fn write(
+        &self,
+        folder: &Folder,
+        key: &ActionKey,
+        kept: &Kept,
+        names: &impl Fn(&str) -> String,
+    ) -> io::Result<u64> {
         let mut inside = kept.stdout.len() + kept.stderr.len();
         let mut added = 0;
         let mut outputs = Vec::with_capacity(kept.outputs.len());
         for file in &kept.outputs {
-            let Body::Bytes(bytes) = &file.body else { continue };
-            let fits = bytes.len() <= INSIDE_BYTES_MAX && inside + bytes.len() <= INSIDE_TOTAL_MAX;
-            let place = if fits {
-                inside += bytes.len();
-                Place::Inside(bytes.clone())
-            } else {
-                let digest = Digest::of(bytes);
-                added += self.write_file(folder, &Name::blob(&digest), bytes)?;
-                Place::Beside(digest)
+            let place = match &file.body {
+                Body::Bytes(bytes)
+                    if bytes.len() <= INSIDE_BYTES_MAX
+                        && inside + bytes.len() <= INSIDE_TOTAL_MAX =>
+                {
+                    inside += bytes.len();
+                    Place::Inside(bytes.clone())
+                }
+                body => {
+                    let digest = match file.digest {
+                        Some(digest) => digest,
+                        None => body.digest()?,
+                    };
+                    added += self.write_file(folder, &Name::blob(&digest), body)?;
+                    Place::Beside(digest)
+                }
             };
-            outputs.push(record::Output { path: file.path.clone(), mode: file.mode, place });
+            outputs.push(Output { path: names(&file.path), mode: file.mode, place });
         }
         let record = Record {
             key: *key,
@@ -229,16 +243,17 @@ impl Results {
             worker: kept.worker.clone(),
         };
         let Some(bytes) = record::encode(&record) else { return Ok(added) };
-        Ok(added + self.write_file(folder, &Name::record(key), &bytes)?)
+        Ok(added + self.write_file(folder, &Name::record(key), &Body::Bytes(bytes.into()))?)
     }
 
-    fn write_file(&self, folder: &Folder, name: &Name, bytes: &[u8]) -> io::Result<u64> {
-        if folder.holds(name, bytes.len() as u64) && matches!(name, Name::Blob(_)) {
+    fn write_file(&self, folder: &Folder, name: &Name, body: &Body) -> io::Result<u64> {
+        let size = body.size();
+        if folder.holds(name, size) && matches!(name, Name::Blob(_)) {
             return Ok(0);
         }
-        let stamp = folder.write(name, |file| file.write_all(bytes))?;
+        let stamp = folder.write(name, |file| body.write_into(file))?;
         self.remember(stamp);
-        Ok(bytes.len() as u64)
+        Ok(size)
     }
 
     fn is_checked(&self, stamp: &Stamp) -> bool {
@@ -257,12 +272,8 @@ impl Results {
 impl Kept {
     /// Bytes of everything.
     pub fn size(&self) -> u64 {
-        let length = |file: &Product| match &file.body {
-            Body::Bytes(bytes) => bytes.len() as u64,
-            Body::File(file) => file.metadata().map_or(0, |found| found.len()),
-        };
         let streams = self.stdout.len() + self.stderr.len();
-        self.outputs.iter().map(length).sum::<u64>() + streams as u64
+        self.outputs.iter().map(|file| file.body.size()).sum::<u64>() + streams as u64
     }
 }
 

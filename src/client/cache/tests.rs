@@ -15,6 +15,7 @@ fn kept(object: &[u8]) -> Kept {
     let product = |path: &str, bytes: &[u8]| Product {
         path: path.into(),
         mode: 0o666,
+        digest: None,
         body: Body::Bytes(Bytes::copy_from_slice(bytes)),
     };
     Kept {
@@ -26,14 +27,7 @@ fn kept(object: &[u8]) -> Kept {
 }
 
 fn bytes(product: &Product) -> Vec<u8> {
-    match &product.body {
-        Body::Bytes(bytes) => bytes.to_vec(),
-        Body::File(file) => {
-            let mut all = Vec::new();
-            (&*file).read_to_end(&mut all).unwrap();
-            all
-        }
-    }
+    product.body.read(1 << 20).unwrap().to_vec()
 }
 
 fn large() -> Vec<u8> {
@@ -52,8 +46,8 @@ fn what_was_kept_is_given_out_small_or_large() {
     let root = tempfile::tempdir().unwrap();
     let results = Results::open(root.path(), ROOMY);
     assert!(!results.may_know() && results.find(&key(1)).is_none());
-    results.keep(&key(1), &kept(b"small"));
-    results.keep(&key(2), &kept(&large()));
+    results.keep(&key(1), &kept(b"small"), str::to_owned);
+    results.keep(&key(2), &kept(&large()), str::to_owned);
     assert!(results.may_know());
     // The second process hashes what the first one wrote.
     for results in [results, Results::open(root.path(), ROOMY)] {
@@ -73,8 +67,8 @@ fn damage_is_found_removed_and_counted() {
     for fresh in [true, false] {
         let root = tempfile::tempdir().unwrap();
         let results = Results::open(root.path(), ROOMY);
-        results.keep(&key(1), &kept(b"small"));
-        results.keep(&key(2), &kept(&large()));
+        results.keep(&key(1), &kept(b"small"), str::to_owned);
+        results.keep(&key(2), &kept(&large()), str::to_owned);
         let results = if fresh { Results::open(root.path(), ROOMY) } else { results };
         for path in files(root.path()) {
             let mut damaged = std::fs::read(&path).unwrap();
@@ -85,10 +79,10 @@ fn damage_is_found_removed_and_counted() {
         assert!(results.find(&key(1)).is_none() && results.find(&key(2)).is_none());
         // The record of the large one was damaged too, and hides its content.
         assert_eq!(results.state().counters.damaged, 2);
-        results.keep(&key(2), &kept(&large()));
+        results.keep(&key(2), &kept(&large()), str::to_owned);
         let found = results.find(&key(2));
         assert!(found.is_none() || bytes(&found.unwrap().outputs[0]) == large());
-        results.keep(&key(2), &kept(&large()));
+        results.keep(&key(2), &kept(&large()), str::to_owned);
         assert_eq!(bytes(&results.find(&key(2)).unwrap().outputs[0]), large());
     }
 }
@@ -97,7 +91,7 @@ fn damage_is_found_removed_and_counted() {
 fn a_cut_file_is_damage() {
     let root = tempfile::tempdir().unwrap();
     let results = Results::open(root.path(), ROOMY);
-    results.keep(&key(1), &kept(b"small"));
+    results.keep(&key(1), &kept(b"small"), str::to_owned);
     let [path] = files(root.path()).try_into().unwrap();
     File::options().write(true).open(&path).unwrap().set_len(20).unwrap();
     assert!(results.find(&key(1)).is_none());
@@ -112,7 +106,7 @@ fn the_longest_unused_goes_first() {
     let root = tempfile::tempdir().unwrap();
     let results = Results::open(root.path(), 100 * 4_096);
     for number in 0..60 {
-        results.keep(&key(number), &kept(b"small"));
+        results.keep(&key(number), &kept(b"small"), str::to_owned);
     }
     for (age, number) in (0..60).rev().enumerate() {
         let name = Name::record(&key(number)).to_string();
@@ -125,7 +119,7 @@ fn the_longest_unused_goes_first() {
     // Used: not among the oldest any more.
     assert!(results.find(&key(0)).is_some());
     for number in 60..120 {
-        results.keep(&key(number), &kept(b"small"));
+        results.keep(&key(number), &kept(b"small"), str::to_owned);
     }
     assert!(results.is_untidy());
     let size = results.state().size.unwrap();
@@ -138,14 +132,14 @@ fn the_longest_unused_goes_first() {
 #[test]
 fn nobody_elses_files_are_read() {
     let root = tempfile::tempdir().unwrap();
-    Results::open(root.path(), ROOMY).keep(&key(1), &kept(b"small"));
+    Results::open(root.path(), ROOMY).keep(&key(1), &kept(b"small"), str::to_owned);
     let usual = root.path().join("results");
     let user = rustix::process::geteuid().as_raw();
     for mode in [0o777, 0o1777, 0o770] {
         std::fs::set_permissions(&usual, std::fs::Permissions::from_mode(mode)).unwrap();
         let results = Results::open(root.path(), ROOMY);
         assert!(results.find(&key(1)).is_none());
-        results.keep(&key(2), &kept(b"small"));
+        results.keep(&key(2), &kept(b"small"), str::to_owned);
         assert!(root.path().join(format!("results-{user}")).is_dir());
     }
     assert_eq!(files(root.path()).len(), 1);
@@ -153,7 +147,7 @@ fn nobody_elses_files_are_read() {
     std::fs::set_permissions(&usual, std::fs::Permissions::from_mode(0o2770)).unwrap();
     let results = Results::open(root.path(), ROOMY);
     assert!(results.find(&key(1)).is_some());
-    results.keep(&key(3), &kept(b"small"));
+    results.keep(&key(3), &kept(b"small"), str::to_owned);
     let name = Name::record(&key(3)).to_string();
     let mode = |path: PathBuf| std::fs::metadata(path).unwrap().permissions().mode() & 0o7777;
     assert_eq!(mode(usual.join(&name)), 0o640);
@@ -166,7 +160,7 @@ fn a_link_in_the_folders_place_is_not_followed() {
     let elsewhere = tempfile::tempdir().unwrap();
     std::os::unix::fs::symlink(elsewhere.path(), root.path().join("results")).unwrap();
     let results = Results::open(root.path(), ROOMY);
-    results.keep(&key(1), &kept(b"small"));
+    results.keep(&key(1), &kept(b"small"), str::to_owned);
     assert_eq!(std::fs::read_dir(elsewhere.path()).unwrap().count(), 0);
 }
 
@@ -178,7 +172,7 @@ fn two_daemons_use_one_folder() {
         for results in [&one, &two] {
             scope.spawn(|| {
                 for number in 0..200 {
-                    results.keep(&key(number), &kept(&number.to_le_bytes()));
+                    results.keep(&key(number), &kept(&number.to_le_bytes()), str::to_owned);
                     let found = results.find(&key(number)).unwrap();
                     assert_eq!(bytes(&found.outputs[0]), number.to_le_bytes());
                     if number % 50 == 0 {

@@ -1,12 +1,10 @@
 //! What a worker's answer says of a crate's inputs: something was missing, or something is in the
 //! store now.
 
-use std::os::unix::fs::FileExt as _;
-
 use super::{CrateReader, words};
 use crate::client::daemon::Daemon;
 use crate::client::inputs::Inputs;
-use crate::client::outputs::{Body, Product};
+use crate::client::outputs::Product;
 use crate::client::upload::Name;
 use crate::compiler::rustc::dep_info::BYTES_MAX;
 use crate::job::outcome::is_artifact;
@@ -55,21 +53,8 @@ pub(in crate::client) fn was_told_otherwise(
 ) -> bool {
     let path = reader.krate.dep_info.as_ref();
     let told = outputs.iter().find(|product| Some(&product.path) == path);
-    let told = told.and_then(|product| bytes(&product.body));
+    let told = told.and_then(|product| product.body.read(BYTES_MAX as u64).ok());
     told.is_some_and(|told| daemon.crates.learned.learn_variables(reader, &told))
-}
-
-/// The bytes of a small output; whoever writes it later finds them all the same.
-fn bytes(body: &Body) -> Option<Vec<u8>> {
-    match body {
-        Body::Bytes(bytes) => Some(bytes.to_vec()),
-        Body::File(file) => {
-            let size = file.metadata().ok()?.len();
-            let mut bytes = vec![0; usize::try_from(size).ok().filter(|it| *it <= BYTES_MAX)?];
-            file.read_exact_at(&mut bytes, 0).ok()?;
-            Some(bytes)
-        }
-    }
 }
 
 /// What a worker has put into the store for other compiles to read.

@@ -1,15 +1,20 @@
 //! Writes what a compile gave: every file beside its target first, then renamed, objects last, so
 //! that nobody ever sees half a result.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
-use std::path::{Path, PathBuf};
+mod beside;
+
+use std::fs::{self, File};
+use std::io::{self, Seek as _, Write as _};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+use std::path::Path;
 
 use bytes::Bytes;
 
-use crate::job::{LocalReason, Outcome, Output, WantedOutput};
-use crate::store::{Blobs, StoreError, content};
+pub use self::beside::Beside;
+use crate::job::wire::BlobClass;
+use crate::job::{Content, Digest, LocalReason, Outcome, Output, WantedOutput};
+use crate::store::streamed::{LARGE_BYTES_MIN, Unreceived};
+use crate::store::{Blobs, StoreError, content, digest_of};
 
 /// Most bytes of a stream that are replayed.
 const STREAM_BYTES_MAX: u64 = 64 << 20;
@@ -74,6 +79,8 @@ pub struct Product {
     pub path: String,
     /// Permission bits under umask 0.
     pub mode: u32,
+    /// Digest of its bytes, if it is known.
+    pub digest: Option<Digest>,
     /// Its bytes.
     pub body: Body,
 }
@@ -83,21 +90,125 @@ pub struct Product {
 pub enum Body {
     /// Here.
     Bytes(Bytes),
-    /// The whole of an open file, from where it stands.
+    /// The whole of an open file.
     File(File),
+    /// The whole of a file that only has to be given its name.
+    Beside(Beside),
 }
 
-/// Every output with its bytes, verified against their digests.
+impl Body {
+    /// How many bytes; 0 when nobody can tell.
+    pub fn size(&self) -> u64 {
+        match self {
+            Self::Bytes(bytes) => bytes.len() as u64,
+            Self::File(file) | Self::Beside(Beside { file, .. }) => {
+                file.metadata().map_or(0, |found| found.len())
+            }
+        }
+    }
+
+    /// All of it, if it has at most `bytes_max` bytes.
+    ///
+    /// # Errors
+    /// When it has more, or cannot be read.
+    pub fn read(&self, bytes_max: u64) -> io::Result<Bytes> {
+        let size = self.size();
+        if size > bytes_max {
+            return Err(io::Error::from(io::ErrorKind::FileTooLarge));
+        }
+        match self {
+            Self::Bytes(bytes) => Ok(bytes.clone()),
+            Self::File(file) | Self::Beside(Beside { file, .. }) => {
+                let mut bytes = vec![0; usize::try_from(size).map_err(io::Error::other)?];
+                file.read_exact_at(&mut bytes, 0)?;
+                Ok(bytes.into())
+            }
+        }
+    }
+
+    /// The digest of all of it.
+    ///
+    /// # Errors
+    /// Those of reading.
+    pub fn digest(&self) -> io::Result<Digest> {
+        match self {
+            Self::Bytes(bytes) => Ok(Digest::of(bytes)),
+            Self::File(file) | Self::Beside(Beside { file, .. }) => {
+                let mut file: &File = file;
+                file.rewind()?;
+                digest_of(&mut file)
+            }
+        }
+    }
+
+    /// Writes all of it into a new file.
+    ///
+    /// # Errors
+    /// Those of reading and writing.
+    pub fn write_into(&self, target: &mut File) -> io::Result<()> {
+        match self {
+            Self::Bytes(bytes) => target.write_all(bytes),
+            Self::File(file) | Self::Beside(Beside { file, .. }) => copy(file, target),
+        }
+    }
+}
+
+/// Shares the blocks where the file system can. A hard link would be faster elsewhere, but whoever then
+/// changes the object in place would change every other copy of it.
+fn copy(mut source: &File, target: &mut File) -> io::Result<()> {
+    if rustix::fs::ioctl_ficlone(&*target, source).is_err() {
+        source.rewind()?;
+        io::copy(&mut source, target)?;
+    }
+    Ok(())
+}
+
+/// Every output with its bytes, verified against their digests. Large ones come into files beside their
+/// targets, seen from `directory`.
 ///
 /// # Errors
 /// Those of [`content::unpack`] when a blob is missing or wrong.
-pub async fn fetch(blobs: &Blobs, outputs: &[Output]) -> Result<Vec<Product>, StoreError> {
+pub async fn fetch(
+    blobs: &Blobs,
+    directory: &Path,
+    outputs: &[Output],
+) -> Result<Vec<Product>, StoreError> {
     let mut products = Vec::with_capacity(outputs.len());
     for Output { path, mode, content } in outputs {
-        let bytes = content::unpack(blobs, content, OUTPUT_BYTES_MAX).await?;
-        products.push(Product { path: path.clone(), mode: *mode, body: Body::Bytes(bytes) });
+        let beside = fetch_beside(blobs, &directory.join(path), content).await?;
+        let body = match beside {
+            Some(beside) => Body::Beside(beside),
+            None => Body::Bytes(content::unpack(blobs, content, OUTPUT_BYTES_MAX).await?),
+        };
+        let digest = Some(content.digest());
+        products.push(Product { path: path.clone(), mode: *mode, digest, body });
     }
     Ok(products)
+}
+
+/// A large output in a file; `None` when it is small, or no file can be written there: whoever writes
+/// it then says why.
+async fn fetch_beside(
+    blobs: &Blobs,
+    target: &Path,
+    content: &Content,
+) -> Result<Option<Beside>, StoreError> {
+    let Content::Blob { digest, size } = content else { return Ok(None) };
+    if *size < LARGE_BYTES_MIN || *size > OUTPUT_BYTES_MAX {
+        return Ok(None);
+    }
+    let Ok(beside) = Beside::create(target) else { return Ok(None) };
+    match blobs.get_into(BlobClass::Output, *digest, *size, &beside.file).await {
+        Ok(()) if beside.file.metadata().is_ok_and(|found| found.len() == *size) => {
+            Ok(Some(beside))
+        }
+        Ok(()) => Err(StoreError::Corrupt(*digest)),
+        Err(Unreceived::Store(error)) => Err(error),
+        Err(Unreceived::Target(error)) => {
+            tracing::debug!(target = %target.display(), %error, "a large output is not written");
+            Ok(None)
+        }
+    }
 }
 
 /// Checks that the result names only wanted files and all required ones.
@@ -115,64 +226,40 @@ pub fn check_result(wanted: &[WantedOutput], outputs: &[Output]) -> Result<(), L
     }
 }
 
-/// A file that is written beside its target and removed unless it was renamed.
-struct Beside {
-    temporary: PathBuf,
-    target: PathBuf,
-    renamed: bool,
-}
-
-impl Drop for Beside {
-    fn drop(&mut self) {
-        if !self.renamed {
-            // It may never have been created.
-            let _ = fs::remove_file(&self.temporary);
-        }
-    }
-}
-
 /// Writes all outputs, with the modes a compiler would have given them under `umask`.
 ///
 /// # Errors
-/// [`LocalReason::WriteOutput`]; nothing is left behind then.
-pub fn write(directory: &Path, products: &[Product], umask: u32) -> Result<(), LocalReason> {
-    let mut pending = Vec::with_capacity(products.len());
-    for product in products {
+/// [`LocalReason::WriteOutput`]; nothing is left behind then, when the products are gone.
+pub fn write(directory: &Path, products: &mut [Product], umask: u32) -> Result<(), LocalReason> {
+    let mut written = Vec::with_capacity(products.len());
+    for product in &*products {
         let target = directory.join(&product.path);
-        let written = write_beside(&target, &product.body, product.mode & !umask & 0o777);
-        pending.push(written.map_err(|error| trouble(&target, &error))?);
+        let prepared = prepare(&target, &product.body, product.mode & !umask & 0o777);
+        written.push(prepared.map_err(|error| trouble(&target, &error))?);
     }
     // The first wanted output is the object: when it appears, everything else is there.
-    for file in pending.iter_mut().rev() {
-        fs::rename(&file.temporary, &file.target).map_err(|error| trouble(&file.target, &error))?;
-        file.renamed = true;
+    for (product, written) in products.iter_mut().zip(&mut written).rev() {
+        let file = match (written, &mut product.body) {
+            (Some(file), _) | (None, Body::Beside(file)) => file,
+            (None, Body::Bytes(_) | Body::File(_)) => continue,
+        };
+        file.place().map_err(|error| trouble(file.target(), &error))?;
     }
     Ok(())
 }
 
-fn write_beside(target: &Path, body: &Body, mode: u32) -> io::Result<Beside> {
-    let name = target.file_name().unwrap_or_default().to_string_lossy();
-    let mut random = [0; 8];
-    getrandom::fill(&mut random).map_err(io::Error::other)?;
-    // Long names leave no room for a suffix: the random part alone is enough.
-    let short: String = name.chars().take(40).collect();
-    let hidden = format!(".{short}.{}.jetcc", data_encoding::HEXLOWER.encode(&random));
-    let file =
-        Beside { temporary: target.with_file_name(hidden), target: target.into(), renamed: false };
-    let mut options = OpenOptions::new();
-    let mut open = options.write(true).create_new(true).mode(0o600).open(&file.temporary)?;
-    match body {
-        Body::Bytes(bytes) => open.write_all(bytes)?,
-        // Shares the blocks where the file system can. A hard link would be faster elsewhere, but
-        // whoever then changes the object in place would change every other copy of it.
-        Body::File(source) => match rustix::fs::ioctl_ficlone(&open, source) {
-            Ok(()) => {}
-            Err(_) => drop(io::copy(&mut &*source, &mut open)?),
-        },
-    }
+/// A file beside `target` with all of `body` and that mode; `None` when `body` is one.
+fn prepare(target: &Path, body: &Body, mode: u32) -> io::Result<Option<Beside>> {
     // The daemon's own umask plays no part.
-    rustix::fs::fchmod(&open, rustix::fs::Mode::from_raw_mode(mode))?;
-    Ok(file)
+    let allow = |file: &File| rustix::fs::fchmod(file, rustix::fs::Mode::from_raw_mode(mode));
+    if let Body::Beside(beside) = body {
+        allow(&beside.file)?;
+        return Ok(None);
+    }
+    let mut beside = Beside::create(target)?;
+    body.write_into(&mut beside.file)?;
+    allow(&beside.file)?;
+    Ok(Some(beside))
 }
 
 fn trouble(target: &Path, error: &io::Error) -> LocalReason {
@@ -200,7 +287,7 @@ mod tests {
     }
 
     fn product(path: &str, bytes: &'static str) -> Product {
-        Product { path: path.into(), mode: 0o666, body: Body::Bytes(bytes.into()) }
+        Product { path: path.into(), mode: 0o666, digest: None, body: Body::Bytes(bytes.into()) }
     }
 
     fn wanted(path: &str) -> WantedOutput {
@@ -214,9 +301,9 @@ mod tests {
         let large = folder.path().join("large");
         fs::write(&large, "kept").unwrap();
         let kept = Body::File(File::open(&large).unwrap());
-        let kept = Product { path: "a.su".into(), mode: 0o666, body: kept };
-        let products = [product("a.o", "object"), product("a.d", "deps"), kept];
-        write(folder.path(), &products, 0o027).unwrap();
+        let kept = Product { path: "a.su".into(), mode: 0o666, digest: None, body: kept };
+        let mut products = [product("a.o", "object"), product("a.d", "deps"), kept];
+        write(folder.path(), &mut products, 0o027).unwrap();
         assert_eq!(fs::read(folder.path().join("a.su")).unwrap(), b"kept");
         assert_eq!(fs::read(folder.path().join("a.o")).unwrap(), b"object");
         assert_eq!(fs::metadata(folder.path().join("a.d")).unwrap().mode() & 0o777, 0o640);
@@ -226,8 +313,8 @@ mod tests {
     #[test]
     fn nothing_is_left_when_a_target_is_impossible() {
         let folder = tempfile::tempdir().unwrap();
-        let products = [product("a.o", ""), product("missing/a.d", "")];
-        let written = write(folder.path(), &products, 0);
+        let mut products = [product("a.o", ""), product("missing/a.d", "")];
+        let written = write(folder.path(), &mut products, 0);
         assert!(matches!(written, Err(LocalReason::WriteOutput(_))));
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
     }

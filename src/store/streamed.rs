@@ -1,0 +1,182 @@
+//! Large blobs from a file and into one, a piece at a time: of a large blob nobody holds more in
+//! memory than its frame, and that only on its way up.
+
+use std::fs::File;
+use std::io::{self, Cursor, Read, Seek as _, Write as _};
+
+use sha2::{Digest as _, Sha256};
+use zstd::stream::read::Decoder;
+use zstd::stream::write::Encoder;
+use zstd::zstd_safe::get_frame_content_size;
+
+use super::frames::LEVEL;
+use super::{BLOB_BYTES_MAX, Compressed, StoreError};
+use crate::job::Digest;
+
+/// From this size on, in bytes, a blob is not held in memory.
+pub const LARGE_BYTES_MIN: u64 = 1 << 20;
+/// Read at once, in bytes.
+const CHUNK_BYTES: usize = 128 << 10;
+/// Bytes that tell how much is in a frame.
+const HEADER_BYTES_MAX: u64 = 18;
+/// Window that a frame may ask of its reader, as a power of two in bytes; ours ask for 2^19.
+const WINDOW_LOG_MAX: u32 = 23;
+
+/// The blob of the `size` bytes that `file` holds; blocking.
+///
+/// # Errors
+/// Those of reading, and when the file has another size.
+pub fn pack(file: &mut File, size: u64) -> io::Result<Compressed> {
+    let mut encoder = Encoder::new(Vec::new(), LEVEL)?;
+    encoder.set_pledged_src_size(Some(size))?;
+    let mut hasher = Sha256::new();
+    let mut chunk = vec![0; CHUNK_BYTES];
+    loop {
+        match file.read(&mut chunk)? {
+            0 => break,
+            length => {
+                hasher.update(&chunk[..length]);
+                encoder.write_all(&chunk[..length])?;
+            }
+        }
+    }
+    let digest = Digest::from_bytes(hasher.finalize().into());
+    Ok(Compressed { digest, size, zstd: encoder.finish()?.into() })
+}
+
+/// Why a blob did not come into a file.
+#[derive(Debug, thiserror::Error)]
+pub enum Unreceived {
+    /// The store's trouble.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The file's.
+    #[error("cannot be written: {0}")]
+    Target(io::Error),
+}
+
+/// Fills `target` with what is in `frame`, at most `bytes_max` bytes, and checks the digest; blocking.
+///
+/// # Errors
+/// Outside, those of reading the frame from where it comes; inside, what is wrong with it.
+pub(super) fn open_into(
+    digest: Digest,
+    mut frame: impl Read,
+    bytes_max: u64,
+    target: &mut File,
+) -> io::Result<Result<(), Unreceived>> {
+    let corrupt = || Ok(Err(StoreError::Corrupt(digest).into()));
+    let mut header = Vec::new();
+    frame.by_ref().take(HEADER_BYTES_MAX).read_to_end(&mut header)?;
+    let size = match get_frame_content_size(&header) {
+        Ok(Some(size)) if size <= BLOB_BYTES_MAX => size,
+        // Nobody of ours writes such a frame.
+        _ => return corrupt(),
+    };
+    if size > bytes_max {
+        return Ok(Err(StoreError::TooLarge { digest, size, limit: bytes_max }.into()));
+    }
+    if let Err(error) = empty(target) {
+        return Ok(Err(Unreceived::Target(error)));
+    }
+    let mut decoder = Decoder::new(Cursor::new(header).chain(frame))?.single_frame();
+    decoder.window_log_max(WINDOW_LOG_MAX)?;
+    let (mut hasher, mut left) = (Sha256::new(), size);
+    let mut chunk = vec![0; CHUNK_BYTES];
+    loop {
+        let length = match decoder.read(&mut chunk) {
+            Ok(0) => break,
+            Ok(length) if length as u64 <= left => length,
+            Err(error) if is_of_transport(&error) => return Err(error),
+            Ok(_) | Err(_) => return corrupt(),
+        };
+        left -= length as u64;
+        hasher.update(&chunk[..length]);
+        if let Err(error) = target.write_all(&chunk[..length]) {
+            return Ok(Err(Unreceived::Target(error)));
+        }
+    }
+    // Nothing may follow it.
+    let is_alone = decoder.finish().read(&mut [0])? == 0;
+    let is_right = Digest::from_bytes(hasher.finalize().into()) == digest;
+    if left == 0 && is_alone && is_right { Ok(Ok(())) } else { corrupt() }
+}
+
+/// An earlier try may have left something in it.
+fn empty(target: &mut File) -> io::Result<()> {
+    target.set_len(0)?;
+    target.rewind()
+}
+
+/// Whether the bytes did not come, rather than that they were wrong: the decoder's own errors have no
+/// number of the system, and no cause.
+fn is_of_transport(error: &io::Error) -> bool {
+    error.raw_os_error().is_some()
+        || error.get_ref().is_some_and(|cause| cause.is::<object_store::Error>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(bytes: &[u8]) -> File {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(bytes).unwrap();
+        file.rewind().unwrap();
+        file
+    }
+
+    fn content(mut file: File) -> Vec<u8> {
+        file.rewind().unwrap();
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes).unwrap();
+        bytes
+    }
+
+    /// Opens `frame` where something stood before.
+    fn open(digest: Digest, frame: &[u8], bytes_max: u64) -> Result<Vec<u8>, Unreceived> {
+        let mut target = file(b"what an earlier try left");
+        open_into(digest, frame, bytes_max, &mut target).unwrap()?;
+        Ok(content(target))
+    }
+
+    #[test]
+    fn what_is_packed_is_what_others_read_and_opens_to_the_same_bytes() {
+        let texts: [&[u8]; 3] = [b"", b"short", &vec![7; 3 << 20]];
+        for bytes in texts {
+            let packed = pack(&mut file(bytes), bytes.len() as u64).unwrap();
+            assert_eq!(packed.digest, Digest::of(bytes));
+            assert_eq!(packed.open(packed.size).unwrap(), bytes);
+            assert_eq!(open(packed.digest, &packed.zstd, packed.size).unwrap(), bytes);
+            let whole = Compressed::new(bytes);
+            assert_eq!(open(whole.digest, &whole.zstd, whole.size).unwrap(), bytes);
+        }
+    }
+
+    #[test]
+    fn a_file_of_another_size_is_not_packed() {
+        assert!(pack(&mut file(b"grown"), 4).is_err());
+        assert!(pack(&mut file(b"shrunk"), 7).is_err());
+    }
+
+    #[test]
+    fn foreign_frames_are_refused() {
+        let Compressed { digest, zstd, .. } = Compressed::new(&vec![1; 100_000]);
+        let is_corrupt = |found: Result<Vec<u8>, Unreceived>| {
+            assert!(matches!(found, Err(Unreceived::Store(StoreError::Corrupt(_)))), "{found:?}");
+        };
+        is_corrupt(open(digest, b"", 1 << 20));
+        is_corrupt(open(digest, b"no frame at all, of any kind", 1 << 20));
+        is_corrupt(open(digest, &zstd[..zstd.len() - 1], 1 << 20));
+        is_corrupt(open(digest, &[&zstd[..], b"more"].concat(), 1 << 20));
+        is_corrupt(open(Digest::of(b"other"), &zstd, 1 << 20));
+        let refused = open(digest, &zstd, 99_999);
+        assert!(matches!(refused, Err(Unreceived::Store(StoreError::TooLarge { .. }))));
+        // A window as large as the content, far larger than any of ours.
+        let mut greedy = Encoder::new(Vec::new(), LEVEL).unwrap();
+        greedy.window_log(27).unwrap();
+        greedy.set_pledged_src_size(Some(256 << 20)).unwrap();
+        (0..256).for_each(|_| greedy.write_all(&[0; 1 << 20]).unwrap());
+        is_corrupt(open(digest, &greedy.finish().unwrap(), 1 << 30));
+    }
+}
