@@ -356,7 +356,10 @@ fn changed(source: &Source) -> LocalReason {
 
 #[cfg(test)]
 mod tests {
+    use object_store::memory::InMemory;
+
     use super::*;
+    use crate::store::Limits;
 
     fn sources(texts: &[&str]) -> Sources {
         let source = |text: &&str| {
@@ -406,6 +409,35 @@ mod tests {
         let other = Source::Bytes(Bytes::from_static(b"other"));
         let changed = Sources::from([((BlobClass::Input, Digest::of(b"hashed")), other)]);
         assert!(uploads.inside(None, Extra::Edited, &changed).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn large_files_go_up_in_pieces_and_only_as_they_were_hashed() {
+        let blobs = Blobs::new(Arc::new(InMemory::new()), Limits::default());
+        let (uploads, sent) = (Uploads::default(), Sent::new(Arc::default()));
+        let folder = tempfile::tempdir().unwrap();
+        // More of them at once than may be held.
+        let sources: Sources = (0..24_u8)
+            .map(|number| {
+                let bytes = vec![number; LARGE_BYTES_MIN as usize];
+                let path = folder.path().join(number.to_string());
+                std::fs::write(&path, &bytes).unwrap();
+                ((BlobClass::Input, Digest::of(&bytes)), Source::File(path))
+            })
+            .collect();
+        uploads.ensure(&blobs, sources.iter().collect(), &sent).await.unwrap();
+        for (class, digest) in sources.keys() {
+            assert!(blobs.get(*class, *digest, LARGE_BYTES_MIN).await.is_ok());
+        }
+        let (name, source) = sources.first_key_value().unwrap();
+        let Source::File(path) = source else { panic!("{source:?}") };
+        for changed in [vec![77; LARGE_BYTES_MIN as usize], vec![77; LARGE_BYTES_MIN as usize + 1]]
+        {
+            std::fs::write(path, changed).unwrap();
+            let other = Blobs::new(Arc::new(InMemory::new()), Limits::default());
+            let refused = Uploads::default().ensure(&other, vec![(name, source)], &sent).await;
+            assert!(matches!(refused, Err(LocalReason::InputChanged(_))), "{refused:?}");
+        }
     }
 
     #[test]

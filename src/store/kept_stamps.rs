@@ -93,16 +93,19 @@ impl<T: Clone + Serialize + DeserializeOwned + Send + 'static> StampsFile<T> {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
     use std::path::Path;
-    use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;
     use crate::store::stamps::{Stamp, now_ns};
 
-    static READS: AtomicUsize = AtomicUsize::new(0);
+    thread_local! {
+        /// Of this test alone: each has a thread.
+        static READS: Cell<usize> = const { Cell::new(0) };
+    }
 
     fn open(path: &Path, version: &str) -> (FileIndex<usize>, StampsFile<usize>) {
-        let index = FileIndex::new(100, |_| READS.fetch_add(1, Ordering::SeqCst));
+        let index = FileIndex::new(100, |_| READS.replace(READS.get() + 1));
         let file = StampsFile::new(path.into(), version, index.clone());
         (index, file)
     }
@@ -130,13 +133,13 @@ mod tests {
         file.keep(Occasion::End).unwrap();
 
         let (index, _) = open(&kept, "v2");
-        let before = READS.load(Ordering::SeqCst);
+        let before = READS.get();
         std::fs::write(&path, "b").unwrap();
         assert_ne!(index.digest(&path).unwrap().digest, first.digest);
         std::fs::write(&kept, "damaged").unwrap();
         let (index, _) = open(&kept, "v2");
         index.digest(&path).unwrap();
-        assert_eq!(READS.load(Ordering::SeqCst), before + 2);
+        assert_eq!(READS.get(), before + 2);
     }
 
     #[test]

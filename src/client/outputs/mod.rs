@@ -277,9 +277,13 @@ pub async fn streams(blobs: &Blobs, outcome: &Outcome) -> Result<(Bytes, Bytes),
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::job::{Content, Digest};
     use std::os::unix::fs::PermissionsExt as _;
+    use std::sync::Arc;
+
+    use object_store::memory::InMemory;
+
+    use super::*;
+    use crate::store::Limits;
 
     fn output(path: &str) -> Output {
         let content = Content::Blob { digest: Digest::of(b""), size: 0 };
@@ -308,6 +312,43 @@ mod tests {
         assert_eq!(fs::read(folder.path().join("a.o")).unwrap(), b"object");
         assert_eq!(fs::metadata(folder.path().join("a.d")).unwrap().mode() & 0o777, 0o640);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 4);
+    }
+
+    #[tokio::test]
+    async fn what_is_large_comes_beside_its_target() {
+        let blobs = Blobs::new(Arc::new(InMemory::new()), Limits::default());
+        let folder = tempfile::tempdir().unwrap();
+        let large = Bytes::from(vec![7; usize::try_from(LARGE_BYTES_MIN).unwrap()]);
+        let mut outputs = Vec::new();
+        for (path, bytes) in [("a.rlib", large.clone()), ("a.d", Bytes::from_static(b"deps"))] {
+            let size = bytes.len() as u64;
+            let digest = blobs.put(BlobClass::Output, bytes).await.unwrap();
+            outputs.push(Output { content: Content::Blob { digest, size }, ..output(path) });
+        }
+        let names = || fs::read_dir(folder.path()).unwrap().count();
+        let mut products = fetch(&blobs, folder.path(), &outputs).await.unwrap();
+        assert!(matches!(products[0].body, Body::Beside(_)));
+        assert!(matches!(products[1].body, Body::Bytes(_)));
+        assert_eq!((names(), products[0].body.digest().unwrap()), (1, Digest::of(&large)));
+        write(folder.path(), &mut products, 0o022).unwrap();
+        assert_eq!(fs::read(folder.path().join("a.rlib")).unwrap(), large);
+        assert_eq!(fs::metadata(folder.path().join("a.rlib")).unwrap().mode() & 0o777, 0o644);
+        assert_eq!((names(), products[0].body.read(LARGE_BYTES_MIN).unwrap()), (2, large));
+        assert!(products[0].body.read(LARGE_BYTES_MIN - 1).is_err());
+
+        // What is not used leaves nothing, nor does what is not what it should be.
+        drop(fetch(&blobs, folder.path(), &outputs).await.unwrap());
+        let wrong =
+            Content::Blob { digest: outputs[0].content.digest(), size: LARGE_BYTES_MIN + 1 };
+        let wrong = Output { content: wrong, ..output("b.rlib") };
+        let fetched = fetch(&blobs, folder.path(), &[wrong]).await;
+        assert!(matches!(fetched, Err(StoreError::Corrupt(_))));
+        assert_eq!(names(), 2);
+        // Where no file can be written, the reason is that of writing.
+        let nowhere = folder.path().join("missing");
+        let mut products = fetch(&blobs, &nowhere, &outputs).await.unwrap();
+        let written = write(&nowhere, &mut products, 0);
+        assert!(matches!(written, Err(LocalReason::WriteOutput(_))), "{written:?}");
     }
 
     #[test]
