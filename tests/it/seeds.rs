@@ -386,7 +386,7 @@ fn frames() -> Vec<Vec<u8>> {
         directory: text("/w"),
         environment: BTreeMap::from([(text("PATH"), text("/usr/bin:/bin"))]),
         umask: 0o022,
-        diagnostics: Diagnostics::Terminal,
+        diagnostics: Diagnostics::Terminal(Terminal { columns: 80, input: None }),
         view: serde_json::from_value(view).unwrap(),
         limit: Some("ulimit -v".into()),
     };
