@@ -162,5 +162,11 @@ async fn without_a_farm_the_terminals_own_compiles_are_kept() {
     stage.same_few(41).await;
     let fourth = stage.hits_here().await;
     assert_eq!(fourth, third + BOTH - TALK, "{}", stage.farm.explain("").await);
+    // A plain build, twice.
+    let stage = Stage { project: Project::many(4), ..stage };
+    let build = format!("make -s -j2 CC='{JETCC} gcc'");
+    let (first, second) = (stage.shown(80, &build).await, stage.shown(80, &build).await);
+    assert!(first.files == second.files && first.files.len() == 4);
+    assert_eq!(stage.hits_here().await, fourth + 4, "{}", stage.farm.explain("").await);
     stage.farm.finish().await;
 }
