@@ -4,12 +4,14 @@
 
 mod birth;
 mod confine;
+mod pty;
 mod relay;
 mod service;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -22,6 +24,8 @@ use tokio::io::{AsyncRead, AsyncReadExt as _};
 
 use birth::Newborn;
 pub use confine::{Confinement, Door, Listener};
+pub use pty::Terminals;
+use pty::{Screen, Seat};
 pub use relay::{Relayed, Written, relay};
 pub use service::{Service, foreground};
 
@@ -151,14 +155,16 @@ pub async fn run_confined(spec: Spec, confinement: Confinement) -> Result<Finish
     follow(spec, Some(confinement)).await
 }
 
-async fn follow(spec: Spec, confinement: Option<Confinement>) -> Result<Finished, ExecError> {
+async fn follow(spec: Spec, mut confinement: Option<Confinement>) -> Result<Finished, ExecError> {
     let program = spec.program.display().to_string();
     let listener = confinement.as_ref().and_then(|confinement| confinement.listener.clone());
-    let mut running = start(&spec, confinement)
+    let terminals = confinement.as_mut().and_then(|confinement| confinement.terminals.take());
+    let (seat, screen) = terminals.map(|both| (both.seat, both.screen)).unzip();
+    let mut running = start(&spec, confinement, seat)
         .await
         .map_err(|source| ExecError::Start { program: program.clone(), source })?;
     let group = Group(running.id());
-    let finish = running.finish(spec.stream_bytes_max, listener);
+    let finish = running.finish(spec.stream_bytes_max, listener, screen);
     match tokio::time::timeout(spec.deadline, finish).await {
         Err(_) => Err(ExecError::TimedOut { program, deadline: spec.deadline }),
         Ok(Err(Unread::Io(source))) => Err(ExecError::Follow { program, source }),
@@ -186,11 +192,18 @@ impl Running {
         }
     }
 
-    /// Reads both streams, at most `limit` bytes each, and waits for its end.
-    async fn finish(&mut self, limit: u64, listener: Option<Listener>) -> Result<Finished, Unread> {
+    /// Reads both streams, at most `limit` bytes each, and waits for its end. Standard error is what
+    /// the `screen` shows, if there is one.
+    async fn finish(
+        &mut self,
+        limit: u64,
+        listener: Option<Listener>,
+        screen: Option<Screen>,
+    ) -> Result<Finished, Unread> {
         match self {
             Self::Forked(child) => {
                 let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+                let stderr = screen.map(boxed).or(stderr.map(boxed));
                 let wait = async {
                     let status = child.wait().await?;
                     Ok(ended(status.code(), status.signal()))
@@ -199,10 +212,15 @@ impl Running {
             }
             Self::Born(newborn) => {
                 let (stdout, stderr) = (newborn.stdout.take(), newborn.stderr.take());
+                let stderr = screen.map(boxed).or(stderr.map(boxed));
                 gather(newborn.wait(), stdout, stderr, limit, listener).await
             }
         }
     }
+}
+
+fn boxed(stream: impl AsyncRead + Send + Unpin + 'static) -> Box<dyn AsyncRead + Send + Unpin> {
+    Box::new(stream)
 }
 
 async fn gather(
@@ -232,12 +250,16 @@ pub fn started() -> u64 {
     STARTED.load(Ordering::Relaxed)
 }
 
-async fn start(spec: &Spec, confinement: Option<Confinement>) -> io::Result<Running> {
+async fn start(
+    spec: &Spec,
+    confinement: Option<Confinement>,
+    seat: Option<Seat>,
+) -> io::Result<Running> {
     STARTED.fetch_add(1, Ordering::Relaxed);
     let confinement = confinement.map(Arc::new);
     let mut tries = 0;
     loop {
-        match start_once(spec, confinement.as_ref()) {
+        match start_once(spec, confinement.as_ref(), seat.as_ref()) {
             // Another thread may have forked while the program's file was open for writing.
             Err(error)
                 if error.kind() == io::ErrorKind::ExecutableFileBusy && tries < BUSY_RETRIES =>
@@ -250,17 +272,28 @@ async fn start(spec: &Spec, confinement: Option<Confinement>) -> io::Result<Runn
     }
 }
 
-fn start_once(spec: &Spec, confinement: Option<&Arc<Confinement>>) -> io::Result<Running> {
+fn start_once(
+    spec: &Spec,
+    confinement: Option<&Arc<Confinement>>,
+    seat: Option<&Seat>,
+) -> io::Result<Running> {
     if let Some(confinement) = confinement
-        && let Some(newborn) = birth::start(spec, confinement)?
+        && let Some(newborn) = birth::start(spec, confinement, seat)?
     {
         return Ok(Running::Born(newborn));
     }
-    fork(spec, confinement)
+    fork(spec, confinement, seat)
 }
 
 #[expect(clippy::disallowed_methods, reason = "this is the one spawning module")]
-fn fork(spec: &Spec, confinement: Option<&Arc<Confinement>>) -> io::Result<Running> {
+fn fork(
+    spec: &Spec,
+    confinement: Option<&Arc<Confinement>>,
+    seat: Option<&Seat>,
+) -> io::Result<Running> {
+    let copy = |end: &OwnedFd| end.try_clone().map(Stdio::from);
+    let stdin = seat.and_then(|seat| seat.input.as_ref()).map_or(Ok(Stdio::null()), copy)?;
+    let stderr = seat.map_or(Ok(Stdio::piped()), |seat| copy(&seat.errors))?;
     let mut command = std::process::Command::new(&spec.program);
     if let Some(argv0) = &spec.argv0 {
         command.arg0(argv0);
@@ -270,9 +303,9 @@ fn fork(spec: &Spec, confinement: Option<&Arc<Confinement>>) -> io::Result<Runni
         .env_clear()
         .envs(&spec.environment)
         .current_dir(&spec.directory)
-        .stdin(Stdio::null())
+        .stdin(stdin)
         .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
+        .stderr(stderr)
         .process_group(0);
     if let Some(confinement) = confinement {
         confine::confine(&mut command, confinement.clone());
@@ -419,6 +452,7 @@ mod tests {
             doors: Vec::new().into(),
             inherited: vec![reading.into()],
             listener: None,
+            terminals: None,
         };
         let script = format!(
             "umask; ulimit -c; ulimit -f; ulimit -d; cat /proc/self/oom_score_adj; \
@@ -438,6 +472,7 @@ mod tests {
             doors: Vec::new().into(),
             inherited: Vec::new(),
             listener: None,
+            terminals: None,
         };
         for (program, kind) in [
             ("/nonexistent", io::ErrorKind::NotFound),

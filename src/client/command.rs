@@ -110,5 +110,6 @@ pub(super) fn action(
         },
         inputs: inputs.digest,
         outputs: plan.outputs.clone(),
+        terminal: None,
     }
 }

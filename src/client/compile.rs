@@ -8,17 +8,18 @@ use std::time::Instant;
 
 use tokio::sync::mpsc;
 
-use super::cache::{Kept, Keys};
+use super::cache::Kept;
 use super::command;
 use super::crates::study::Study;
 use super::crates::{self, answered};
 use super::daemon::Daemon;
 use super::early::{self, Voice};
 use super::fill::{self, After, Filling, Stay};
-use super::inputs::{self, Extent, Finder, Held, Inputs, Mode, Way};
+use super::inputs::{self, Extent, Finder, Held, Inputs, Way};
 use super::ipc::{CompileRequest, Reply};
 use super::link::Reach;
 use super::locale;
+use super::named::{Asked, Named};
 use super::outputs::{self, Product};
 use super::ready_toolchain::ReadyToolchain;
 use super::remote::{self, Answer, Came, Job, Origin};
@@ -30,7 +31,7 @@ use super::subject::Subject;
 use crate::compiler::{self, Plan, Verdict};
 use crate::job::reads::PathList;
 use crate::job::wire::{BlobClass, CacheUse, WrongBlob};
-use crate::job::{Action, ActionKey, Digest, Exit, Kind, LocalReason, Outcome, Tree};
+use crate::job::{ActionKey, Digest, Exit, Kind, LocalReason, Outcome};
 use crate::lifecycle::beside;
 use crate::store::{StoreError, walk};
 use crate::toolchain::resolve::Resolved;
@@ -116,7 +117,7 @@ async fn story(
     outputs::check_targets(directory, &plan.outputs, older, request.umask)?;
     // Without a farm, only what is kept here is worth a search.
     let farm = request.check_farm(daemon);
-    let shelf = subject.shelf(request.shelf(daemon));
+    let shelf = subject.shelf(request.shelf(daemon), request.diagnostics);
     if shelf == Shelf::Unused {
         farm.clone()?;
     }
@@ -143,15 +144,6 @@ struct Compile {
     shelf: Shelf,
 }
 
-/// What names a compile's result.
-struct Named {
-    keys: Keys,
-    inputs: Arc<Inputs>,
-    toolchain: Arc<ReadyToolchain>,
-    /// The inputs' tree, if it is decoded: it stays so as long as it is worked with.
-    _tree: Option<Arc<Tree>>,
-}
-
 impl Compile {
     /// The other steps; `None` when the inputs are not the compiler's word and a worker missed one.
     async fn attempt(
@@ -162,7 +154,7 @@ impl Compile {
         report: &mut Report,
     ) -> Result<Option<(Reply, Finding)>, Stay> {
         let named = self.name(daemon, way, report).await;
-        let (action, mut named) = named.map_err(|reason| match &self.farm {
+        let mut named = named.map_err(|reason| match &self.farm {
             Err(farms) if reason.is_our_trouble() => farms.clone(),
             _ => reason,
         })?;
@@ -171,16 +163,16 @@ impl Compile {
         if self.request.cache == CacheUse::Refresh {
             daemon.stats.count_forced();
         }
-        if let Some(kept) = self.find(daemon, &named) {
+        if let Some(kept) = self.find(daemon, &mut named) {
             if let Subject::Crate(reader) = &self.subject
                 && answered::was_told_otherwise(daemon, reader, &kept.outputs)
             {
                 return Ok(None);
             }
-            return Ok(Some(give(&self.request, kept, report)?));
+            return Ok(Some(self.give(&named, kept, report)?));
         }
         let done = match &self.farm {
-            Ok(()) => self.on_farm(daemon, action, &mut named, (voice, report)).await,
+            Ok(()) => self.on_farm(daemon, &mut named, (voice, report)).await,
             Err(reason) => Err(reason.clone()),
         };
         match done {
@@ -195,8 +187,8 @@ impl Compile {
         daemon: &Daemon,
         way: Way,
         report: &mut Report,
-    ) -> Result<(Action, Named), LocalReason> {
-        let Self { request, compiler, plan, .. } = self;
+    ) -> Result<Named, LocalReason> {
+        let Self { request, compiler, plan, subject, .. } = self;
         // 2. What does it need?
         let toolchain = daemon.toolchain(compiler).await?;
         report.laps.end("toolchain");
@@ -204,28 +196,46 @@ impl Compile {
 
         // 3. Which compile is this?
         let action = command::action(request, compiler, plan, environment, &toolchain, &inputs);
-        let keys = Keys::of(&action, &inputs, &daemon.settings.base_dirs);
-        Ok((action, Named { keys, inputs, toolchain, _tree: tree }))
+        let shown = subject.shown(&action, request, &toolchain);
+        let asked = |action| Asked::of(action, &inputs, &daemon.settings.base_dirs);
+        let (asked, shown) = (asked(action), shown.map(asked));
+        let diagnostics = request.diagnostics;
+        Ok(Named { asked, shown, diagnostics, inputs, toolchain, _tree: tree })
     }
 
-    fn find(&self, daemon: &Daemon, named: &Named) -> Option<Kept> {
-        self.request.reads_cache().then(|| named.keys.find(&daemon.results)).flatten()
+    fn find(&self, daemon: &Daemon, named: &mut Named) -> Option<Kept> {
+        self.request.reads_cache().then(|| named.find(&daemon.results)).flatten()
+    }
+
+    /// Gives a result that was kept here.
+    fn give(
+        &self,
+        named: &Named,
+        mut kept: Kept,
+        report: &mut Report,
+    ) -> Result<(Reply, Finding), LocalReason> {
+        named.check_terminal(&kept.stderr)?;
+        let Request { directory, umask, .. } = &self.request;
+        outputs::write(Path::new(directory), &mut kept.outputs, *umask)?;
+        report.laps.end("write");
+        let reply = kept.reply(Exit::Code(0));
+        Ok((reply, Finding::Kept { worker: kept.worker }))
     }
 
     /// Steps 5 to 7; `None` as for [`Compile::attempt`].
     async fn on_farm(
         &self,
         daemon: &Daemon,
-        action: Action,
-        Named { keys, inputs, toolchain, .. }: &mut Named,
+        named: &mut Named,
         (voice, report): (&Voice, &mut Report),
     ) -> Result<Option<(Reply, Finding)>, LocalReason> {
         let Self { request, plan, .. } = self;
+        let Named { asked, inputs, toolchain, .. } = &mut *named;
         // 5. Run it on the farm. The toolchain goes up once, in the background if that takes long.
         let reach = daemon.link.reach().await?;
         let there = daemon.upload(toolchain, &reach).await;
         there.map_err(|reason| daemon.note_trouble(reason))?;
-        let mut job = request.job(action, plan, inputs, toolchain);
+        let mut job = request.job(asked.action.clone(), plan, inputs, toolchain);
         let (answer, outputs) = match &self.subject {
             Subject::Crate(reader) if let Some(path) = request.announced(reader) => {
                 let (wants, early) = mpsc::unbounded_channel();
@@ -257,19 +267,24 @@ impl Compile {
         }
         let (stdout, stderr) = match streams {
             Ok(streams) => streams,
-            Err(error) => return Err(report_wrong(daemon, &reach, keys.action, error).await),
+            Err(error) => return Err(report_wrong(daemon, &reach, asked.keys.action, error).await),
         };
-        request.check_terminal(&stderr)?;
 
         // 7. Keep it for the next time, and write it.
         let mut result = Kept { stdout, stderr, outputs, worker: answer.worker.clone() };
         if let Checked::Success = checked {
-            keys.action = precise_key(daemon, inputs, &keys.command, answer.reads.as_ref());
+            let (keys, reads) = (&mut asked.keys, answer.reads.as_ref());
+            keys.action = precise_key(daemon, inputs, &keys.command, reads);
             // Kept first: as soon as a file has its name, others may change it.
             request.keep(daemon, keys, &result);
-            let directory = Path::new(&request.directory);
-            outputs::write(directory, &mut result.outputs, request.umask)?;
             daemon.uploads.of(reach.blobs.space()).learn(answered::made(&answer.outcome).iter());
+        }
+        if named.gives_way(&result.stderr) {
+            return Box::pin(self.on_farm(daemon, named, (voice, report))).await;
+        }
+        named.check_terminal(&result.stderr)?;
+        if let Checked::Success = checked {
+            outputs::write(Path::new(&request.directory), &mut result.outputs, request.umask)?;
         }
         report.laps.end("write");
         let reply = result.reply(answer.outcome.exit);
@@ -301,14 +316,13 @@ impl Compile {
         }
         if let Some(way) = fill::surer_way(&self.plan, named.inputs.extent) {
             let sure = self.name(daemon, way, report).await;
-            named = sure.map_err(|_| reason.clone())?.1;
-            if let Some(kept) = self.find(daemon, &named) {
-                return Ok(give(&self.request, kept, report)?);
+            named = sure.map_err(|_| reason.clone())?;
+            if let Some(kept) = self.find(daemon, &mut named) {
+                return Ok(self.give(&named, kept, report)?);
             }
         }
-        let Named { keys, inputs, toolchain, .. } = named;
         let command = (&self.compiler, &self.plan);
-        let filling = Filling::new(&self.request, command, (keys, inputs), toolchain);
+        let filling = Filling::new(&self.request, command, named);
         daemon.stats.count_miss(report.language);
         Err(Stay { reason, after: After::Fill(Box::new(filling)) })
     }
@@ -320,10 +334,8 @@ impl Compile {
         way: Way,
         report: &mut Report,
     ) -> Result<(Held, BTreeMap<String, String>), LocalReason> {
-        let no_farm = self.farm.as_ref().err().filter(|_| self.shelf <= Shelf::Recalled);
         let (family, environment) = match &self.subject {
             Subject::Unit(family, environment) => (*family, environment),
-            Subject::Crate(_) if let Some(reason) = no_farm => return Err(reason.clone()),
             Subject::Crate(reader) => {
                 let found = crates::discover(reader, &daemon.crates).await?;
                 report.laps.end("inputs (crate)");
@@ -332,11 +344,6 @@ impl Compile {
         };
         let reader =
             self.request.reader(family, &self.compiler, &self.plan, toolchain, environment);
-        if let Some(reason) = no_farm {
-            let inputs = inputs::recall(&reader, &daemon.memory).ok_or_else(|| reason.clone())?;
-            report.laps.end(Mode::Remembered.step());
-            return Ok(((inputs, None), environment.clone()));
-        }
         let found = inputs::discover(reader, &Finder::of(daemon), way).await?;
         daemon.stats.count_inputs(&found);
         report.laps.end(found.mode.step());
@@ -360,19 +367,6 @@ pub(super) fn precise_key(
 ) -> ActionKey {
     let precise = reads.and_then(|reads| daemon.memory.learn(inputs, reads));
     ActionKey::of(command, &precise.unwrap_or(inputs.digest))
-}
-
-/// Gives a result that was kept here.
-fn give(
-    request: &Request,
-    mut kept: Kept,
-    report: &mut Report,
-) -> Result<(Reply, Finding), LocalReason> {
-    request.check_terminal(&kept.stderr)?;
-    outputs::write(Path::new(&request.directory), &mut kept.outputs, request.umask)?;
-    report.laps.end("write");
-    let reply = kept.reply(Exit::Code(0));
-    Ok((reply, Finding::Kept { worker: kept.worker }))
 }
 
 /// Runs the job and brings its outputs. A known result whose blobs are gone is computed again, and

@@ -13,15 +13,15 @@ use std::sync::Arc;
 use rustix::net::{RecvFlags, recv};
 use tokio::net::UnixStream;
 
-use super::cache::{Kept, Keys, THIS_MACHINE};
+use super::cache::{Kept, THIS_MACHINE};
 use super::compile::precise_key;
 use super::crates::study::Study;
 use super::daemon::Daemon;
-use super::inputs::{self, Extent, Inputs, absolute};
+use super::inputs::{self, Extent, absolute};
 use super::ipc::Told;
 use super::locale;
+use super::named::{Asked, Named};
 use super::outputs::Product;
-use super::ready_toolchain::ReadyToolchain;
 use super::request::Request;
 use super::upload::Source;
 use super::written::{Targets, Unwritten};
@@ -66,6 +66,8 @@ pub(super) enum Unkept {
     Untold,
     #[error("its messages are in `{0}`")]
     Language(String),
+    #[error("its messages are for a terminal of a kind that is not kept")]
+    Terminal,
     #[error(transparent)]
     Outputs(#[from] Unwritten),
     #[error("the build went on before they were read")]
@@ -82,9 +84,7 @@ pub(super) enum Unkept {
 
 /// A local compile whose result is to be kept.
 pub struct Filling {
-    keys: Keys,
-    inputs: Arc<Inputs>,
-    toolchain: Arc<ReadyToolchain>,
+    named: Named,
     compiler: Resolved,
     plan: Arc<Plan>,
     directory: String,
@@ -110,15 +110,12 @@ impl Filling {
     pub(super) fn new(
         request: &Request,
         (compiler, plan): (&Resolved, &Arc<Plan>),
-        (keys, inputs): (Keys, Arc<Inputs>),
-        toolchain: Arc<ReadyToolchain>,
+        named: Named,
     ) -> Self {
-        let strange = locale::strange_language(&request.text_environment, &toolchain);
+        let strange = locale::strange_language(&request.text_environment, &named.toolchain);
         Self {
-            keys,
-            inputs,
             strange_language: strange.map(str::to_owned),
-            toolchain,
+            named,
             compiler: compiler.clone(),
             plan: plan.clone(),
             directory: request.directory.clone(),
@@ -155,6 +152,8 @@ impl Begun {
         if let Some(strange) = filling.strange_language.take().filter(|_| !is_silent) {
             return Err(Unkept::Language(strange));
         }
+        filling.named.gives_way(&stderr);
+        filling.named.check_terminal(&stderr).map_err(|_| Unkept::Terminal)?;
         let outputs = tokio::task::block_in_place(|| targets.read())?;
         // Whoever goes on when the wrapper ends may change them.
         if !still_waits(stream) {
@@ -162,8 +161,8 @@ impl Begun {
         }
         filling.check_inputs(daemon).await?;
         let reads = filling.reads(&outputs)?;
-        let keys = &mut filling.keys;
-        keys.action = precise_key(daemon, &filling.inputs, &keys.command, reads.as_ref());
+        let Named { asked: Asked { keys, .. }, inputs, .. } = &mut filling.named;
+        keys.action = precise_key(daemon, inputs, &keys.command, reads.as_ref());
         let (stdout, stderr, worker) = (stdout.into(), stderr.into(), THIS_MACHINE.to_owned());
         let kept = Kept { stdout, stderr, outputs, worker };
         tokio::task::block_in_place(|| daemon.keep(keys, &kept));
@@ -175,15 +174,15 @@ impl Filling {
     /// Whether everything is still what it was when the key was made, and nothing has appeared that
     /// would be found instead of it.
     async fn check_inputs(&self, daemon: &Daemon) -> Result<(), Unkept> {
-        if let Some(changed) = walk::changed(&self.inputs.seen) {
+        if let Some(changed) = walk::changed(&self.named.inputs.seen) {
             return Err(Unkept::InputChanged(changed.display().to_string()));
         }
-        let now = daemon.memory.recall(&self.inputs.command);
-        if now.is_none_or(|now| now.digest != self.inputs.digest) {
+        let now = daemon.memory.recall(&self.named.inputs.command);
+        if now.is_none_or(|now| now.digest != self.named.inputs.digest) {
             return Err(Unkept::OtherInputs);
         }
         match daemon.toolchain(&self.compiler).await {
-            Ok(now) if now.digest == self.toolchain.digest => Ok(()),
+            Ok(now) if now.digest == self.named.toolchain.digest => Ok(()),
             _ => Err(Unkept::Toolchain),
         }
     }
@@ -196,7 +195,7 @@ impl Filling {
         let Some(Ok(rule)) = rule.map(|product| product.body.read(RULE_BYTES_MAX)) else {
             return Ok(None);
         };
-        let Some(tree) = self.inputs.tree.open() else { return Ok(None) };
+        let Some(tree) = self.named.inputs.tree.open() else { return Ok(None) };
         // Rules do not tell such names from several others.
         if tree.iter().any(|(path, _)| path.as_str().contains(['\n', '\\'])) {
             return Ok(None);
@@ -215,14 +214,14 @@ impl Filling {
             }
         }
         let is_file = |path: &&TreePath| matches!(tree.get(path), Some(Node::File { .. }));
-        read.extend(self.inputs.always.paths().iter().filter(is_file).cloned());
+        read.extend(self.named.inputs.always.paths().iter().filter(is_file).cloned());
         Ok(PathList::new(read))
     }
 
     /// The files that the compiler brings itself.
     fn toolchain_tree(&self) -> Option<Tree> {
-        let name = (BlobClass::Toolchain, self.toolchain.digest);
-        match self.toolchain.sources.get(&name)? {
+        let name = (BlobClass::Toolchain, self.named.toolchain.digest);
+        match self.named.toolchain.sources.get(&name)? {
             Source::Bytes(tree) => Tree::decode(tree).ok(),
             Source::File(_) => None,
         }

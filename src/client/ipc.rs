@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::view::View;
-use crate::job::{Exit, bounded};
+use crate::job::{Exit, Terminal, bounded};
 
 /// Largest request, in bytes: Linux itself allows 6 MiB of arguments and environment.
 pub const REQUEST_BYTES_MAX: u32 = 16 << 20;
@@ -86,7 +86,7 @@ pub struct CompileRequest {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Diagnostics {
     /// A terminal: compilers choose colours, links and line breaks by its kind and width.
-    Terminal,
+    Terminal(Terminal),
     /// A file or pipe.
     Stream,
 }

@@ -4,7 +4,7 @@
 //! Called by `main`. Promises: a compile ends as the local compiler would have ended it; whatever
 //! goes wrong on the way leads to a local compile with a [`crate::job::LocalReason`].
 //!
-//! Reading order: [`wrapper`], [`view`], [`ipc`], [`request`], [`command`], [`compile`] (the story), [`subject`], [`inputs`] (with `memory`, `folders` and
+//! Reading order: [`wrapper`], [`view`], [`ipc`], [`request`], [`command`], [`compile`] (the story), [`named`] and [`terminal`] (which results answer), [`subject`], [`inputs`] (with `memory`, `folders` and
 //! [`scan`]), [`crates`] (the same for Rust), [`ready_toolchain`], [`upload`], [`remote`], [`early`],
 //! [`locale`], [`cache`] (results on this disk), [`outputs`], [`fill`] and [`written`] (results of local compiles), [`slots`], [`daemon`], [`link`], [`login`] (who we are), [`stats`], [`history`], [`settings`].
 
@@ -25,6 +25,7 @@ pub mod link;
 pub mod locale;
 pub mod login;
 mod memory;
+mod named;
 pub mod outputs;
 mod ready_toolchain;
 pub mod remote;
@@ -37,6 +38,7 @@ pub mod slots;
 pub mod socket;
 pub mod stats;
 mod subject;
+mod terminal;
 pub mod upload;
 pub mod view;
 pub mod wrapper;

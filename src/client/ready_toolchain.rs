@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::link::Reach;
 use super::locale::Locales;
 use super::sent::Sent;
+use super::terminal::Descriptions;
 use super::upload::{Source, Sources, Uploads};
 use crate::compiler::FileFacts;
 use crate::job::wire::{self, BlobClass, HelloReply};
@@ -56,6 +57,8 @@ pub struct ReadyToolchain {
     pub path: String,
     /// Whether the tree has the locales that this machine has, and not only `C.UTF-8`.
     pub locales: Locales,
+    /// How its compiler finds what a terminal can.
+    pub descriptions: Descriptions,
     /// Every blob of it.
     pub sources: Sources,
 }
@@ -78,6 +81,7 @@ impl ReadyToolchain {
             references: digest,
             path: packed.path.clone(),
             locales: Locales::of(&packed.toolchain.tree),
+            descriptions: Descriptions::of(&packed.toolchain.tree),
             sources,
         }
     }

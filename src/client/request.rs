@@ -4,8 +4,6 @@ use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::sync::Arc;
 
-use bytes::Bytes;
-
 use super::bases;
 use super::cache::{Kept, Keys};
 use super::crates::CrateReader;
@@ -38,8 +36,6 @@ pub(super) struct Request {
 pub(super) enum Shelf {
     /// Nothing.
     Unused,
-    /// Its result is looked for if its inputs are remembered: messages for a terminal are not kept.
-    Recalled,
     /// Its result is looked for.
     Searched,
     /// Its result is looked for, and kept if it is not there.
@@ -133,19 +129,10 @@ impl Request {
         let is_plain = !LOADER.iter().any(is_set);
         let may_fill = is_plain && self.may_keep(daemon) && daemon.results.may_keep();
         let may_know = self.reads_cache() && daemon.results.may_know();
-        match self.diagnostics {
-            Diagnostics::Stream if may_fill => Shelf::Filled,
-            Diagnostics::Stream if may_know => Shelf::Searched,
-            Diagnostics::Terminal if may_know => Shelf::Recalled,
-            Diagnostics::Stream | Diagnostics::Terminal => Shelf::Unused,
-        }
-    }
-
-    /// Messages for a terminal are the local compiler's.
-    pub(super) fn check_terminal(&self, stderr: &Bytes) -> Result<(), LocalReason> {
-        match self.diagnostics {
-            Diagnostics::Terminal if !stderr.is_empty() => Err(LocalReason::Terminal),
-            Diagnostics::Terminal | Diagnostics::Stream => Ok(()),
+        match (may_fill, may_know) {
+            (true, _) => Shelf::Filled,
+            (false, true) => Shelf::Searched,
+            (false, false) => Shelf::Unused,
         }
     }
 

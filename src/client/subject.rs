@@ -4,9 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::crates::CrateReader;
+use super::ipc::Diagnostics;
 use super::outputs::Older;
-use super::request::Shelf;
-use crate::job::Family;
+use super::ready_toolchain::ReadyToolchain;
+use super::request::{Request, Shelf};
+use super::terminal;
+use crate::job::{Action, Family};
 
 /// What is compiled.
 pub(super) enum Subject {
@@ -24,11 +27,28 @@ impl Subject {
         }
     }
 
-    /// Local results of crates are not kept: macros may read what nobody names.
-    pub(super) fn shelf(&self, shelf: Shelf) -> Shelf {
+    /// Local results of crates are not kept: macros may read what nobody names. What rustc would write
+    /// to a terminal is not looked for either: cargo gives it none.
+    pub(super) fn shelf(&self, shelf: Shelf, diagnostics: Diagnostics) -> Shelf {
+        match (self, diagnostics) {
+            (Self::Unit(..), _) => shelf,
+            (Self::Crate(_), Diagnostics::Stream) => shelf.min(Shelf::Searched),
+            (Self::Crate(_), Diagnostics::Terminal(_)) => Shelf::Unused,
+        }
+    }
+
+    /// The action whose messages are for the terminal of `request`, if it has one.
+    pub(super) fn shown(
+        &self,
+        plain: &Action,
+        request: &Request,
+        toolchain: &ReadyToolchain,
+    ) -> Option<Action> {
         match self {
-            Self::Unit(..) => shelf,
-            Self::Crate(_) => shelf.min(Shelf::Searched),
+            Self::Unit(family, _) => {
+                terminal::action(plain, request, *family, toolchain.descriptions)
+            }
+            Self::Crate(_) => None,
         }
     }
 }

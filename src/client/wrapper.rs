@@ -14,12 +14,14 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use rustix::termios::{isatty, tcgetwinsize};
+
 use super::ipc::{self, CompileRequest, Diagnostics, OsText, Reply, Request, Told};
 use super::slots::Slots;
 use super::socket;
 use super::view::{self, View};
 use crate::exec::{self, Ended, Relayed, Written};
-use crate::job::Exit;
+use crate::job::{Exit, Terminal};
 
 /// What the shell gives for a program that is not there.
 const NOT_FOUND: u8 = 127;
@@ -96,6 +98,7 @@ impl Wrapper {
         let Ok(mut stream) = self.connect_or_start() else {
             return self.run_locally(program, arguments, Some(&Slots::new(cores())));
         };
+        let diagnostics = request.diagnostics;
         let mut said = Vec::new();
         let reply = await_reply(&mut stream, &Request::Compile(Box::new(request)), &mut said);
         match reply {
@@ -110,7 +113,7 @@ impl Wrapper {
             }
             Ok(Reply::RunAndTell) => {
                 pass_on_slot(&stream);
-                self.run_and_tell(program, arguments, stream)
+                self.run_and_tell(program, arguments, (stream, diagnostics))
             }
             // The daemon died, hangs or speaks another version.
             _ if !said.is_empty() => self.run_after(program, arguments, &said),
@@ -206,23 +209,21 @@ impl Wrapper {
     }
 
     /// Runs the compiler as a child, ends as it ended, and tells the daemon what it wrote if it
-    /// succeeded. For a terminal a compiler may write something else than for us: then this process
-    /// becomes the compiler.
+    /// succeeded. That is not told if it is for another terminal than the daemon knows of.
     fn run_and_tell(
         &self,
         program: &OsStr,
         arguments: &[OsString],
-        mut stream: UnixStream,
+        (mut stream, expected): (UnixStream, Diagnostics),
     ) -> ExitCode {
-        if rustix::termios::isatty(rustix::stdio::stdout()) || diagnostics() != Diagnostics::Stream
-        {
-            return self.run_locally(program, arguments, None);
-        }
         let Some((compiler, argv0)) = self.find(program) else { return not_found(program) };
         match exec::relay(&compiler, &argv0, arguments, &[], ipc::TOLD_STREAMS_BYTES_MAX) {
             Ok(Relayed { status: Ended::Code(0), written }) => {
+                let is_stream =
+                    |stdout: &[u8]| stdout.is_empty() || !isatty(rustix::stdio::stdout());
+                let known = written.filter(|it| is_stream(&it.stdout) && diagnostics() == expected);
                 // Whatever goes wrong costs the cache a result.
-                let _ = written.map(|written| tell(&mut stream, written));
+                let _ = known.map(|written| tell(&mut stream, written));
                 ExitCode::SUCCESS
             }
             Ok(Relayed { status: Ended::Code(code), .. }) => code.into(),
@@ -335,8 +336,12 @@ fn umask() -> rustix::fs::Mode {
 }
 
 fn diagnostics() -> Diagnostics {
-    match rustix::termios::isatty(rustix::stdio::stderr()) {
-        true => Diagnostics::Terminal,
+    let columns = |stream| tcgetwinsize(stream).ok().map(|size| size.ws_col);
+    match isatty(rustix::stdio::stderr()) {
+        true => Diagnostics::Terminal(Terminal {
+            columns: columns(rustix::stdio::stderr()).unwrap_or_default(),
+            input: columns(rustix::stdio::stdin()),
+        }),
         false => Diagnostics::Stream,
     }
 }

@@ -184,7 +184,8 @@ fn check_argument(argument: &str, next: Option<&str>, toolchain: &Tree) -> Resul
 
 fn check_environment(command: &Command, toolchain: &Tree) -> Result<(), String> {
     for (name, value) in &command.environment {
-        if !environment::travels(name) && name != "PATH" {
+        let travels = environment::travels(name) || environment::travels_for_terminal(name, value);
+        if !travels && name != "PATH" {
             return Err(format!("variable `{name}` is none that a compile needs"));
         }
         let outside = |path: &&str| !in_toolchain(path.trim_end_matches('/'), toolchain);

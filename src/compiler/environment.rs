@@ -4,12 +4,13 @@
 //! Output", and from clang's driver sources (`Driver.cpp`, `driver.cpp`, `CompilerInstance.cpp`).
 
 use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
 
 use crate::job::LocalReason;
 
 /// Variables that change an output or a message. An empty search path counts as absent for both
 /// compilers, and an empty part of one means the working directory, so values travel unchanged.
-const TRAVEL: [&str; 19] = [
+const TRAVEL: [&str; 20] = [
     "COMPILER_PATH",
     "CPATH",
     "CPLUS_INCLUDE_PATH",
@@ -29,7 +30,17 @@ const TRAVEL: [&str; 19] = [
     "OBJCPLUS_INCLUDE_PATH",
     "OBJC_INCLUDE_PATH",
     "SOURCE_DATE_EPOCH",
+    "TERM_URLS",
 ];
+
+/// Variables that change messages for a terminal and nothing else: gcc's (`diagnostic-color.cc`,
+/// `diagnostic.cc`) and clang's (`Process.inc`), and agreements that no compiler has joined so far.
+const TERMINAL: [&str; 6] =
+    ["CLICOLOR", "CLICOLOR_FORCE", "COLORTERM", "COLUMNS", "NO_COLOR", "TERM"];
+/// Where clang's library finds what a terminal can; its value then is the description itself.
+pub const TERMINFO: &str = "TERMINFO";
+/// How a value begins that is a description and not a folder.
+pub const TERMINFO_INSIDE: [&str; 2] = ["hex:", "b64:"];
 
 /// Variables that make the compiler write elsewhere, read elsewhere or run another command.
 const STAY: [&str; 17] = [
@@ -58,6 +69,22 @@ const STAY_PREFIXES: [&str; 3] = ["CCC_PRINT_", "CC_PRINT_", "CLANG_CONFIG_"];
 /// Whether a variable of this name may be in a remote compiler's environment.
 pub(super) fn travels(name: &str) -> bool {
     TRAVEL.contains(&name)
+}
+
+/// Whether a variable of this name and value may be there when messages are for a terminal.
+pub(super) fn travels_for_terminal(name: &str, value: &str) -> bool {
+    TERMINAL.contains(&name)
+        || (name == TERMINFO && TERMINFO_INSIDE.iter().any(|start| value.starts_with(start)))
+}
+
+/// What travels besides [`remote_environment`] when messages are for a terminal; `None` when that is
+/// no text. [`TERMINFO`] is not in it.
+pub fn terminal_environment(
+    environment: &BTreeMap<OsString, OsString>,
+) -> Option<BTreeMap<String, String>> {
+    let set = |name: &str| Some((name.to_owned(), environment.get(OsStr::new(name))?));
+    let pairs = TERMINAL.iter().filter_map(|name| set(name));
+    pairs.map(|(name, value)| Some((name, value.to_str()?.to_owned()))).collect()
 }
 
 /// What the remote compiler sees of `environment`; the caller adds `PATH` and `PWD`.

@@ -17,6 +17,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::net::unix::pipe::Receiver;
 
 use super::confine::{INTO_CGROUP, Memory};
+use super::pty::Seat;
 use super::{Confinement, Ended, Spec, ended};
 
 /// What the child needs before exec; its functions are small.
@@ -73,11 +74,16 @@ impl Drop for Newborn {
     }
 }
 
-/// Starts `spec`, in a process group of its own; `None` where programs start in the old way only.
+/// Starts `spec`, in a process group of its own; `None` where programs start in the old way only. Where
+/// it has a `seat`, standard error is there and not with the newborn.
 ///
 /// # Errors
 /// Why the program cannot be started.
-pub(super) fn start(spec: &Spec, confinement: &Confinement) -> io::Result<Option<Newborn>> {
+pub(super) fn start(
+    spec: &Spec,
+    confinement: &Confinement,
+    seat: Option<&Seat>,
+) -> io::Result<Option<Newborn>> {
     // A role keeps its memory private, and the files in `/proc` of whoever has it are then root's: an
     // ordinary user's child could not say there that it is to give up its memory first.
     if !geteuid().is_root() {
@@ -87,12 +93,14 @@ pub(super) fn start(spec: &Spec, confinement: &Confinement) -> io::Result<Option
     let null = OwnedFd::from(std::fs::File::open("/dev/null")?);
     let (stdout, to_stdout) = io::pipe()?;
     let (stderr, to_stderr) = io::pipe()?;
+    let stdin = seat.and_then(|seat| seat.input.as_ref()).unwrap_or(&null);
+    let errors = seat.map_or(to_stderr.as_raw_fd(), |seat| seat.errors.as_raw_fd());
     let mut child = Child {
         program: words.program.as_ptr(),
         arguments: words.argument_pointers.as_ptr(),
         environment: words.environment_pointers.as_ptr(),
         directory: words.directory.as_ptr(),
-        streams: [null.as_raw_fd(), to_stdout.as_raw_fd(), to_stderr.as_raw_fd()],
+        streams: [stdin.as_raw_fd(), to_stdout.as_raw_fd(), errors],
         confinement,
         error: 0,
     };

@@ -12,6 +12,8 @@ use rustix::process::{
     DumpableBehavior, Resource, Rlimit, Signal, getrlimit, set_dumpable_behavior, setrlimit,
 };
 
+use super::pty::Terminals;
+
 /// A shell's word for a death by signal `n`: exit code 128 + `n`.
 const SIGNAL_BASE: i32 = 128;
 /// `CLONE_INTO_CGROUP` of `linux/sched.h`.
@@ -32,6 +34,8 @@ pub struct Confinement {
     pub inherited: Vec<OwnedFd>,
     /// Hears what it writes to standard error, as it comes.
     pub listener: Option<Listener>,
+    /// What its standard error is, and perhaps its standard input, instead of a pipe and nothing.
+    pub terminals: Option<Terminals>,
 }
 
 /// Hears what a program writes.

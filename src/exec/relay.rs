@@ -1,9 +1,10 @@
 //! A program in our place, though as our child: it has our standard input, working directory,
-//! variables, descriptors and process group. What it writes is passed on as it comes, and kept;
-//! signals that we get are passed on to it.
+//! variables, descriptors and process group. What it writes is passed on as it comes, and kept; where
+//! we have a terminal, it has a pseudo-terminal as wide. Signals that we get are passed on to it.
 
 use std::ffi::OsString;
-use std::io::{self, PipeReader, PipeWriter, Read as _};
+use std::fs::File;
+use std::io::{self, PipeReader, Read as _};
 use std::os::fd::{AsFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::Path;
@@ -14,8 +15,9 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process};
+use rustix::termios::tcgetwinsize;
 
-use super::{Ended, ended};
+use super::{Ended, ended, pty};
 
 /// Signals that are passed on.
 const PASSED_ON: [libc::c_int; 6] =
@@ -66,8 +68,9 @@ pub fn relay(
     bytes_max: usize,
 ) -> io::Result<Relayed> {
     let signals = Signals::hold()?;
-    let [(from_stderr, stderr), (from_stdout, stdout), (at_end, end)] =
-        [io::pipe()?, io::pipe()?, io::pipe()?];
+    let (from_stderr, stderr) = way_to(rustix::stdio::stderr())?;
+    let (from_stdout, stdout) = way_to(rustix::stdio::stdout())?;
+    let (at_end, end) = io::pipe()?;
     let mut streams = Streams::new([from_stderr, from_stdout], bytes_max);
     streams.both[0].shown = shown.to_vec();
     let (done, last) = mpsc::channel();
@@ -83,6 +86,21 @@ pub fn relay(
     Ok(Relayed { status, written: last_words(status, &last) })
 }
 
+/// A way from the program to us: to it, it is what the stream `to` would have been, a terminal of this
+/// size or not.
+fn way_to(to: BorrowedFd<'_>) -> io::Result<(File, OwnedFd)> {
+    match tcgetwinsize(to) {
+        Ok(size) => {
+            let pair = pty::open(size)?;
+            Ok((pair.ours.into(), pair.theirs))
+        }
+        Err(_) => {
+            let (from, into) = io::pipe()?;
+            Ok((File::from(OwnedFd::from(from)), into.into()))
+        }
+    }
+}
+
 /// Waits for the rest to be passed on. A reader that takes no more would have kept the program from
 /// ending too, but for a signal.
 fn last_words(status: Ended, last: &Receiver<Option<Written>>) -> Option<Written> {
@@ -96,7 +114,7 @@ fn last_words(status: Ended, last: &Receiver<Option<Written>>) -> Option<Written
 #[expect(unsafe_code, reason = "signals have to be given back between fork and exec")]
 fn start(
     (program, argv0, arguments): (&Path, &OsString, &[OsString]),
-    [stdout, stderr]: [PipeWriter; 2],
+    [stdout, stderr]: [OwnedFd; 2],
     signals: &Signals,
 ) -> io::Result<Child> {
     let mut command = Command::new(program);
@@ -118,7 +136,7 @@ fn start(
 
 /// Signals that wait to be read; as they were when this is dropped.
 struct Signals {
-    waiting: std::fs::File,
+    waiting: File,
     /// Those that were held back before.
     mask: libc::sigset_t,
     /// What happened when a child ended.
@@ -191,7 +209,7 @@ impl Drop for Signals {
 
 /// A stream of the program: standard error, or else standard output.
 struct Stream {
-    from: Option<PipeReader>,
+    from: Option<File>,
     to: BorrowedFd<'static>,
     kept: Vec<u8>,
     /// What may come again of what was shown before.
@@ -218,13 +236,9 @@ struct Streams {
 }
 
 impl Streams {
-    fn new([stderr, stdout]: [PipeReader; 2], bytes_max: usize) -> Self {
-        let stream = |from: PipeReader, to| Stream {
-            from: Some(from),
-            to,
-            kept: Vec::new(),
-            shown: Vec::new(),
-        };
+    fn new([stderr, stdout]: [File; 2], bytes_max: usize) -> Self {
+        let stream =
+            |from: File, to| Stream { from: Some(from), to, kept: Vec::new(), shown: Vec::new() };
         let stderr = stream(stderr, rustix::stdio::stderr());
         let stdout = stream(stdout, rustix::stdio::stdout());
         Self { both: [stderr, stdout], bytes_max, is_whole: true }
@@ -243,7 +257,7 @@ impl Streams {
     fn wait_and_pass(&mut self, at_end: &PipeReader, chunk: &mut [u8]) -> io::Result<bool> {
         let open =
             self.both.iter().enumerate().filter_map(|(at, it)| Some((at, it.from.as_ref()?)));
-        let (places, files): (Vec<usize>, Vec<&PipeReader>) = open.unzip();
+        let (places, files): (Vec<usize>, Vec<&File>) = open.unzip();
         if places.is_empty() {
             return Ok(false);
         }
@@ -325,7 +339,8 @@ mod tests {
         let to: &'static OwnedFd = Box::leak(Box::new(to.into()));
         let [(stderr, mut to_stderr), (stdout, mut to_stdout)] =
             [io::pipe().unwrap(), io::pipe().unwrap()];
-        let mut streams = Streams::new([stderr, stdout], bytes_max);
+        let mut streams =
+            Streams::new([stderr, stdout].map(|from| OwnedFd::from(from).into()), bytes_max);
         streams.both.iter_mut().for_each(|stream| stream.to = to.as_fd());
         let (at_end, end) = io::pipe().unwrap();
         let (done, last) = mpsc::channel();

@@ -40,6 +40,15 @@ pub struct WantedOutput {
     pub required: bool,
 }
 
+/// A terminal that messages are for, as far as a compiler can see it; variables tell the rest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Terminal {
+    /// Columns of the window that standard error is; 0 when nobody knows.
+    pub columns: u16,
+    /// Those of standard input, if it is a terminal too: it is what gcc measures.
+    pub input: Option<u16>,
+}
+
 /// Everything that decides what a compile writes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Action {
@@ -54,6 +63,9 @@ pub struct Action {
     /// Files to bring back.
     #[serde(deserialize_with = "bounded::list::<_, _, OUTPUTS_MAX>")]
     pub outputs: Vec<WantedOutput>,
+    /// The terminal that messages are for; without it they go to a file or pipe.
+    #[serde(default)]
+    pub terminal: Option<Terminal>,
 }
 
 impl Action {
@@ -66,9 +78,13 @@ impl Action {
     #[expect(clippy::missing_panics_doc, reason = "encoding plain data into memory cannot fail")]
     #[expect(clippy::expect_used, reason = "encoding plain data into memory cannot fail")]
     pub fn command_key(&self) -> Digest {
-        let Self { pool, toolchain, command, inputs: _, outputs } = self;
+        let Self { pool, toolchain, command, inputs: _, outputs, terminal } = self;
         let fields = ("command", KEY_VERSION, pool, toolchain, command, outputs);
-        Digest::of(&rmp_serde::to_vec(&fields).expect("an action is plain data"))
+        let encoded = match terminal {
+            None => rmp_serde::to_vec(&fields),
+            Some(terminal) => rmp_serde::to_vec(&(fields, terminal)),
+        };
+        Digest::of(&encoded.expect("an action is plain data"))
     }
 }
 
@@ -124,13 +140,14 @@ mod tests {
             },
             inputs: Digest::of(b"i"),
             outputs: vec![WantedOutput { path: "a.o".into(), required: true }],
+            terminal: Some(Terminal { columns: 80, input: Some(80) }),
         }
     }
 
     #[test]
     fn every_field_changes_the_key() {
         let base = action();
-        let changes: [fn(&mut Action); 9] = [
+        let changes: [fn(&mut Action); 12] = [
             |a| a.pool = "other".parse().unwrap_or_else(|_| unreachable!()),
             |a| a.toolchain = Digest::of(b"u"),
             |a| a.command.executable.push('x'),
@@ -140,6 +157,9 @@ mod tests {
             |a| a.inputs = Digest::of(b"j"),
             |a| a.outputs[0].path.push('x'),
             |a| a.outputs[0].required = false,
+            |a| a.terminal = None,
+            |a| a.terminal = Some(Terminal { columns: 81, input: Some(80) }),
+            |a| a.terminal = Some(Terminal { columns: 80, input: None }),
         ];
         for change in changes {
             let mut other = base.clone();

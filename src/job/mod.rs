@@ -25,7 +25,7 @@ pub mod wire;
 #[cfg(test)]
 mod wire_tests;
 
-pub use action::{Action, ActionKey, Command, WantedOutput};
+pub use action::{Action, ActionKey, Command, Terminal, WantedOutput};
 pub use audit::Audit;
 pub use denial::{Denial, DeniedBy, Party};
 pub use difference::Difference;

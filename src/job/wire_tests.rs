@@ -61,7 +61,14 @@ fn a_request_from_before_trees_came_as_differences_is_read() {
     };
     let (digest, bytes) = (Digest::of(b""), Bytes::from_static(b"zstd"));
     let pool = "linux-x86_64".parse().unwrap();
-    let action = Action { pool, toolchain: digest, command, inputs: digest, outputs: Vec::new() };
+    let action = Action {
+        pool,
+        toolchain: digest,
+        command,
+        inputs: digest,
+        outputs: Vec::new(),
+        terminal: None,
+    };
     let old = Old {
         job: JobId::random().unwrap(),
         action: action.clone(),

@@ -384,7 +384,14 @@ mod tests {
         let (pool, outputs) = (Pool::of_this_machine(), Vec::new());
         Submit {
             job: JobId::random().unwrap(),
-            action: Action { pool, toolchain: digest, command, inputs: digest, outputs },
+            action: Action {
+                pool,
+                toolchain: digest,
+                command,
+                inputs: digest,
+                outputs,
+                terminal: None,
+            },
             inputs_zstd: None,
             inputs_difference: None,
             files_zstd: Vec::new(),

@@ -132,9 +132,9 @@ impl Executor {
         let start = Instant::now();
         let command = reads::asking(&action.command, submit.reads.as_ref());
         let finished = match Early::of(job) {
-            None => runner.run(&prepared, &command, None).await?,
+            None => runner.run(&prepared, &command, action.terminal, None).await?,
             Some((early, listener)) => {
-                let running = runner.run(&prepared, &command, Some(listener));
+                let running = runner.run(&prepared, &command, action.terminal, Some(listener));
                 let (blobs, tell) = (&runner.source.blobs, patience.tell());
                 beside(running, early.announce(&prepared, blobs, tell)).await?
             }

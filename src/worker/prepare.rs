@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use crate::exec::{Finished, Listener};
 use crate::job::wire::Trouble;
-use crate::job::{Command, JobId, Space, Tree, WantedOutput};
+use crate::job::{Command, JobId, Space, Terminal, Tree, WantedOutput};
 use crate::store::DiskError;
 
 use super::fetch::{Patience, Source};
@@ -112,11 +112,13 @@ impl Runner {
         Ok(Arc::new(prepared))
     }
 
-    /// Runs `command` in `prepared` to its end; a caller that goes away ends it.
+    /// Runs `command` in `prepared` to its end; a caller that goes away ends it. Its messages go to a
+    /// `terminal` or a pipe.
     pub(super) async fn run(
         &self,
         prepared: &Arc<Prepared>,
         command: &Command,
+        terminal: Option<Terminal>,
         listener: Option<Listener>,
     ) -> Result<Finished, Trouble> {
         if !self.sandbox.can_start(prepared.layout.start) {
@@ -130,7 +132,7 @@ impl Runner {
         let arguments = arguments::of(self.sandbox.mode, &mounts, command, start);
         let limit = self.sandbox.output_bytes_max();
         tokio::select! {
-            done = self.sandbox.run(arguments, listener) => {
+            done = self.sandbox.run(arguments, terminal, listener) => {
                 let done = done?;
                 prepared.folder.ended();
                 Ok(done)

@@ -80,7 +80,7 @@ async fn compile(
         outputs: vec![WantedOutput { path: object_path, required: true }],
     };
     let prepared = runner.prepare(request, patience).await?;
-    let done = runner.run(&prepared, &command, None).await?;
+    let done = runner.run(&prepared, &command, None, None).await?;
     if done.status != Ended::Code(0) {
         let words =
             String::from_utf8_lossy(&done.stderr).chars().take(WORDS_MAX).collect::<String>();

@@ -159,6 +159,7 @@ fn request(source: &str, within_ms: u64) -> Submit {
             command,
             inputs: Digest::of(b"inputs"),
             outputs: Vec::new(),
+            terminal: None,
         },
         inputs_zstd: None,
         inputs_difference: None,

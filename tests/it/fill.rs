@@ -2,10 +2,12 @@
 //! everything else what the compiler alone would have been.
 
 use std::fs;
+use std::io::Write as _;
 use std::path::Path;
 use std::time::Duration;
 
 use jetcc::exec::{Ended, Finished};
+use rustix::fs::{CWD, FileType, Mode, mknodat};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::task::JoinHandle;
 
@@ -223,6 +225,24 @@ async fn signals_end_both() {
         assert_eq!(running.await.unwrap().status, Ended::Signal(number));
         wait_until_gone(&compiler).await;
     }
+    project.take_away();
+    assert_eq!(kept_and_taken(&farm).await, (0, 0));
+    farm.finish().await;
+}
+
+#[tokio::test]
+async fn a_key_pressed_in_a_terminal_ends_both() {
+    let farm = no_farm().await;
+    let project = Project::slow(3);
+    let keys = farm.path("keys");
+    mknodat(CWD, &keys, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+    let mut pressed = fs::File::options().read(true).write(true).open(&keys).unwrap();
+    let line = format!("script -qec '{JETCC} {SLOW}' /dev/null <{}", keys.display());
+    let running = tokio::spawn(farm.run(project.path(), "sh", &["-c", &line]));
+    let (compiler, _) = compiler_and_wrapper(&project).await;
+    pressed.write_all(b"\x03").unwrap();
+    assert_eq!(running.await.unwrap().status, Ended::Code(128 + 2));
+    wait_until_gone(&compiler).await;
     project.take_away();
     assert_eq!(kept_and_taken(&farm).await, (0, 0));
     farm.finish().await;

@@ -30,4 +30,5 @@ mod seeds;
 mod socket;
 mod store;
 mod tenants;
+mod terminals;
 mod tls;

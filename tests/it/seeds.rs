@@ -17,7 +17,7 @@ use jetcc::job::wire::{
 };
 use jetcc::job::{
     Action, Command, Content, Difference, Digest, Exit, JobId, LocalReason, Node, Outcome, Output,
-    Proof, Space, StepTimes, Toolchain, Tree, TreePath, WantedOutput,
+    Proof, Space, StepTimes, Terminal, Toolchain, Tree, TreePath, WantedOutput,
 };
 use jetcc::store::Compressed;
 use jetcc::toolchain::{Packed, archive};
@@ -137,6 +137,7 @@ fn action() -> Action {
         command: command(),
         inputs: tree().digest(),
         outputs: vec![WantedOutput { path: "a.o".into(), required: true }],
+        terminal: Some(Terminal { columns: 80, input: None }),
     }
 }
 
@@ -385,7 +386,7 @@ fn frames() -> Vec<Vec<u8>> {
         directory: text("/w"),
         environment: BTreeMap::from([(text("PATH"), text("/usr/bin:/bin"))]),
         umask: 0o022,
-        diagnostics: Diagnostics::Terminal,
+        diagnostics: Diagnostics::Terminal(Terminal { columns: 80, input: None }),
         view: serde_json::from_value(view).unwrap(),
         limit: Some("ulimit -v".into()),
     };

@@ -86,7 +86,7 @@ impl Base {
         let same = (
             (KEY_VERSION, &action.pool, action.toolchain),
             (&command.executable, arguments, &command.environment, moved(&command.directory)),
-            (tree, outputs),
+            (tree, outputs, &action.terminal),
         );
         Some(Digest::of(&rmp_serde::to_vec(&same).ok()?).into())
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::client::outputs::{Body, Product};
-use crate::job::{Command, Pool, TreePath, WantedOutput};
+use crate::job::{Command, Pool, Terminal, TreePath, WantedOutput};
 
 fn action(base: &str, arguments: &[&str]) -> Action {
     let command = Command {
@@ -20,6 +20,7 @@ fn action(base: &str, arguments: &[&str]) -> Action {
         command,
         inputs: Digest::of(base.as_bytes()),
         outputs: vec![wanted],
+        terminal: None,
     }
 }
 
@@ -48,6 +49,18 @@ fn compiles_that_do_not_know_where_they_are_have_one_key() {
         assert!(one.is_some(), "{arguments:?}");
         assert_eq!(one, key("/home/other/place", arguments), "{arguments:?}");
     }
+}
+
+#[test]
+fn windows_of_two_widths_have_two_keys() {
+    let base = "/home/a/p";
+    let key = |terminal| {
+        let action = Action { terminal, ..action(base, &["gcc", "-c", "../a.c"]) };
+        Base(base.into()).key(&action, &tree(base)).unwrap()
+    };
+    let wide = |columns| Some(Terminal { columns, input: None });
+    let keys = [key(None), key(wide(80)), key(wide(90))];
+    assert!(keys[0] != keys[1] && keys[1] != keys[2] && keys[0] != keys[2]);
 }
 
 #[test]

@@ -236,11 +236,6 @@ impl Reader {
     }
 }
 
-/// The inputs of `reader`'s command, if they are the same as last time; starts no process.
-pub fn recall(reader: &Reader, memory: &Memory) -> Option<Arc<Inputs>> {
-    reader.key().ok().and_then(|key| memory.recall(&key))
-}
-
 /// Finds the inputs of `reader`'s command.
 ///
 /// # Errors

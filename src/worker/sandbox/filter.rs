@@ -103,8 +103,9 @@ const NAMESPACES: u64 = (libc::CLONE_NEWNS
 
 /// What may be asked of a descriptor: whether it is a terminal, what waits in it, how it closes and
 /// blocks, and to share blocks when copying. Nothing that types into a terminal.
-const REQUESTS: [u64; 8] = [
+const REQUESTS: [u64; 9] = [
     libc::TCGETS,
+    libc::TCGETS2,
     libc::TIOCGWINSZ,
     libc::TIOCGPGRP,
     libc::FIONREAD,

@@ -18,6 +18,7 @@
 //! | fill the disk | limit for each file, and for all files together looked at once a second, deleted ones ([`held`]) too |
 //! | flood us with text | limit for each stream |
 //! | smuggle a link as output | outputs are opened without following links, regular files only |
+//! | type into a terminal, or have one as its own | its terminals are new ones that nobody sees; no call types, none can be opened anew |
 //! | get us killed for its memory | the kernel's out-of-memory killer takes it first |
 //!
 //! What this machine lacks of these is said at the start ([`Mode::lacks`]).
@@ -39,9 +40,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::exec::{self, Confinement, Ended, ExecError, Finished, Listener};
-use crate::job::Exit;
+use crate::exec::{self, Confinement, Ended, ExecError, Finished, Listener, Terminals};
 use crate::job::wire::Trouble;
+use crate::job::{Exit, Terminal};
 
 use super::WorkerError;
 use super::layout::Start;
@@ -202,9 +203,10 @@ impl Sandbox {
     pub(super) async fn run(
         &self,
         arguments: Vec<OsString>,
+        terminal: Option<Terminal>,
         listener: Option<Listener>,
     ) -> Result<Finished, Trouble> {
-        let (mut lease, done) = self.confined(arguments, listener).await?;
+        let (mut lease, done) = self.confined(arguments, terminal, listener).await?;
         if exit_of(done.status) == Exit::Signal(SIGXFSZ) {
             return Err(Trouble::TooMuchOutput(self.limits.output_bytes));
         }
@@ -223,9 +225,11 @@ impl Sandbox {
     async fn confined(
         &self,
         arguments: Vec<OsString>,
+        terminal: Option<Terminal>,
         listener: Option<Listener>,
     ) -> Result<(Option<Lease>, Finished), Trouble> {
         let limits = &self.limits;
+        let terminals = terminal.map(terminals).transpose()?;
         let broken = |error: io::Error| Trouble::Sandbox(error.to_string());
         let (mut first, mut inherited) = (Vec::<OsString>::new(), Vec::new());
         if let Some(filter) = &self.filter {
@@ -251,6 +255,7 @@ impl Sandbox {
             doors: lease.as_ref().map(Lease::doors).unwrap_or_default(),
             inherited,
             listener,
+            terminals,
         };
         first.extend(arguments);
         let spec = spec(&self.bwrap, first, limits.stream_bytes, limits.time);
@@ -293,6 +298,12 @@ impl Sandbox {
     pub(super) fn output_bytes_max(&self) -> u64 {
         self.limits.output_bytes
     }
+}
+
+/// Pseudo-terminals like `terminal`. A machine without any is not in trouble: it does everything else.
+fn terminals(terminal: Terminal) -> Result<Terminals, Trouble> {
+    Terminals::open(terminal.columns, terminal.input)
+        .map_err(|error| Trouble::Refused(format!("no pseudo-terminal can be made: {error}")))
 }
 
 fn spec(

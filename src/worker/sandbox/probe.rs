@@ -123,7 +123,7 @@ async fn attempt(sandbox: &Sandbox) -> Result<(), WorkerError> {
     arguments.extend(["--ro-bind", "/", "/"].map(OsString::from));
     arguments.extend(arguments::proc(mode));
     arguments.extend(["--".into(), bwrap.into(), "--version".into()]);
-    let done = sandbox.confined(arguments, None).await;
+    let done = sandbox.confined(arguments, None, None).await;
     let (_, done) = done.map_err(|error| WorkerError::sandbox(bwrap, words(error)))?;
     if done.status == Ended::Code(0) {
         return Ok(());

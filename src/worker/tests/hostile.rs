@@ -12,6 +12,7 @@ const FILES: &str = include_str!("../../../tests/data/hostile/files.c");
 const NETWORK: &str = include_str!("../../../tests/data/hostile/network.c");
 const OUTPUTS: &str = include_str!("../../../tests/data/hostile/outputs.c");
 const RIGHTS: &str = include_str!("../../../tests/data/hostile/rights.c");
+const TERMINAL: &str = include_str!("../../../tests/data/hostile/terminal.c");
 
 /// A program in the place of a compiler.
 pub(super) struct Hostile {
@@ -170,6 +171,22 @@ async fn a_compile_cannot_make_system_calls_that_no_compiler_makes() {
         bench.is_clean().await;
     }
     assert!(filtered > 0);
+}
+
+#[tokio::test]
+async fn a_compile_cannot_type_into_a_terminal_or_have_one_as_its_own() {
+    let hostile = Hostile::compile(TERMINAL).await;
+    let terminal = Some(Terminal { columns: 80, input: Some(80) });
+    let job = |words| Recipe { terminal, ..hostile.job(words) };
+    for bench in Bench::every(|_| {}).await {
+        all_held(&bench, &bench.printed(&job("open")).await, 9);
+        let printed = bench.printed(&job("ask")).await;
+        match bench.mode.calls {
+            Calls::Filtered => all_held(&bench, &printed, 7),
+            Calls::Free => assert!(escaped(&printed).len() > 3, "{printed}"),
+        }
+        bench.is_clean().await;
+    }
 }
 
 #[tokio::test]

@@ -23,8 +23,8 @@ use crate::exec::{self, Ended, Finished};
 use crate::job::toolchain::Reference;
 use crate::job::wire::{self, BlobClass, CacheUse, JobEnd, JobMessage, Progress, Submit, Trouble};
 use crate::job::{
-    Action, Command, Content, Digest, JobId, Node, Outcome, Pool, Proof, Space, StepTimes, Tree,
-    WantedOutput,
+    Action, Command, Content, Digest, JobId, Node, Outcome, Pool, Proof, Space, StepTimes,
+    Terminal, Tree, WantedOutput,
 };
 use crate::store::{Blobs, Compressed, Limits};
 
@@ -290,6 +290,7 @@ struct Recipe {
     inputs: Kit,
     command: Command,
     outputs: Vec<WantedOutput>,
+    terminal: Option<Terminal>,
 }
 
 impl Recipe {
@@ -301,6 +302,7 @@ impl Recipe {
             inputs: Kit::default().file("/w/a.c", source),
             command: command("gcc -c a.c -o a.o", "/w"),
             outputs: vec![WantedOutput { path: "a.o".into(), required: true }],
+            terminal: None,
         }
     }
 
@@ -335,6 +337,7 @@ impl Recipe {
             command: self.command.clone(),
             inputs: Digest::of(&encoded),
             outputs: self.outputs.clone(),
+            terminal: self.terminal,
         };
         let (job, space) = (JobId::random().unwrap(), Space::shared());
         JobMessage {

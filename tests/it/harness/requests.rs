@@ -67,6 +67,7 @@ pub(crate) async fn request(
             },
             inputs: Digest::of(&encoded),
             outputs: vec![WantedOutput { path: output.into(), required: true }],
+            terminal: None,
         },
         inputs_zstd: Some(Compressed::new(&encoded).zstd),
         inputs_difference: None,
