@@ -243,6 +243,7 @@ impl Compile {
         let lacked = match &self.subject {
             Subject::Unit(..) => inputs.extent != Extent::Exact && misses_file(daemon, exit, words),
             Subject::Crate(reader) => {
+                answered::check_profiles(words)?;
                 answered::lacked(daemon, (reader, inputs), exit, words, &outputs)
             }
         };
@@ -264,7 +265,9 @@ impl Compile {
         // 7. Write it, and keep it for the next time.
         let result = Kept { stdout, stderr, outputs, worker: answer.worker.clone() };
         if let Checked::Success = checked {
-            outputs::write(Path::new(&request.directory), &result.outputs, request.umask)?;
+            let directory = Path::new(&request.directory);
+            let unwritten = voice.unwritten(directory, &result.outputs);
+            outputs::write(directory, unwritten, request.umask)?;
             keys.action = precise_key(daemon, inputs, &keys.command, answer.reads.as_ref());
             request.keep(daemon, keys, &result);
             daemon.uploads.of(reach.blobs.space()).learn(answered::made(&answer.outcome).iter());
@@ -290,7 +293,7 @@ impl Compile {
             }
             // A macro writes files of its own: the next compile would end the same way.
             (Subject::Crate(reader), LocalReason::UnexpectedOutput(_)) => {
-                daemon.crates.learned.note_strange(reader.key());
+                daemon.crates.learned.note_strange(reader);
             }
             _ => {}
         }

@@ -135,8 +135,12 @@ impl Drop for Beside {
 ///
 /// # Errors
 /// [`LocalReason::WriteOutput`]; nothing is left behind then.
-pub fn write(directory: &Path, products: &[Product], umask: u32) -> Result<(), LocalReason> {
-    let mut pending = Vec::with_capacity(products.len());
+pub fn write<'p>(
+    directory: &Path,
+    products: impl IntoIterator<Item = &'p Product>,
+    umask: u32,
+) -> Result<(), LocalReason> {
+    let mut pending = Vec::new();
     for product in products {
         let target = directory.join(&product.path);
         let written = write_beside(&target, &product.body, product.mode & !umask & 0o777);
