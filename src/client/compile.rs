@@ -253,6 +253,7 @@ impl Compile {
         let lacked = match &self.subject {
             Subject::Unit(..) => inputs.extent != Extent::Exact && misses_file(daemon, exit, words),
             Subject::Crate(reader) => {
+                answered::check_profiles(words)?;
                 answered::lacked(daemon, (reader, inputs), exit, words, &outputs)
             }
         };
@@ -284,7 +285,9 @@ impl Compile {
         }
         named.check_terminal(&result.stderr)?;
         if let Checked::Success = checked {
-            outputs::write(Path::new(&request.directory), &mut result.outputs, request.umask)?;
+            let directory = Path::new(&request.directory);
+            let unwritten = voice.unwritten(directory, &mut result.outputs);
+            outputs::write(directory, unwritten, request.umask)?;
         }
         report.laps.end("write");
         let reply = result.reply(answer.outcome.exit);
@@ -307,7 +310,7 @@ impl Compile {
             }
             // A macro writes files of its own: the next compile would end the same way.
             (Subject::Crate(reader), LocalReason::UnexpectedOutput(_)) => {
-                daemon.crates.learned.note_strange(reader.key());
+                daemon.crates.learned.note_strange(reader);
             }
             _ => {}
         }

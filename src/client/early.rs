@@ -8,10 +8,11 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::crates::{CrateReader, answered};
 use super::inputs::Inputs;
-use super::outputs;
+use super::outputs::{self, Product};
 use super::request::Request;
-use crate::job::Proof;
 use crate::job::wire::EarlyOutput;
+use crate::job::{Digest, Proof};
+use crate::store::stamps::Stamp;
 use crate::store::{Blobs, walk};
 
 /// Reaches the wrapper of one compile.
@@ -20,13 +21,24 @@ pub struct Voice {
     says: UnboundedSender<Vec<u8>>,
     /// All that it was told of standard error.
     said: Mutex<Vec<u8>>,
+    /// The output that was written before the compile had ended.
+    written: Mutex<Option<Written>>,
+}
+
+/// An output as it was written early.
+#[derive(Debug)]
+struct Written {
+    path: String,
+    digest: Digest,
+    /// What its file looked like then.
+    stamp: Stamp,
 }
 
 impl Voice {
     /// With it comes what is to be sent to the wrapper.
     pub fn new() -> (Self, UnboundedReceiver<Vec<u8>>) {
         let (says, heard) = unbounded_channel();
-        (Self { says, said: Mutex::default() }, heard)
+        (Self { says, said: Mutex::default(), written: Mutex::default() }, heard)
     }
 
     /// Says what the compiler has written to standard error so far.
@@ -37,6 +49,35 @@ impl Voice {
             // The wrapper may have gone away.
             let _ = self.says.send(words.to_vec());
         }
+    }
+
+    /// Notes that `products` were written below `directory`.
+    fn note_written(&self, directory: &Path, products: &[Product]) {
+        let [Product { path, digest: Some(digest), .. }] = products else { return };
+        let Ok(found) = directory.join(path).symlink_metadata() else { return };
+        let (digest, stamp) = (*digest, Stamp::of(&found));
+        let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        *written = Some(Written { path: path.clone(), digest, stamp });
+    }
+
+    /// Those of `products` that are still to be written below `directory`. Compiles that use the early
+    /// one are under way: it may not change, and to cargo it may not be newer than what they make.
+    pub(super) fn unwritten<'p>(
+        &self,
+        directory: &Path,
+        products: &'p mut [Product],
+    ) -> impl Iterator<Item = &'p mut Product> {
+        let written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        let there = written.as_ref().filter(|early| {
+            let found = directory.join(&early.path).symlink_metadata();
+            let is_same = |product: &Product| {
+                product.path == early.path && product.digest == Some(early.digest)
+            };
+            found.is_ok_and(|found| Stamp::of(&found) == early.stamp)
+                && products.iter().any(is_same)
+        });
+        let there = there.map(|early| early.path.clone());
+        products.iter_mut().filter(move |product| Some(&product.path) != there.as_ref())
     }
 
     /// What of the compiler's words is still to be said.
@@ -69,12 +110,15 @@ pub(super) async fn pass_all_on(
 }
 
 async fn pass_on(
-    EarlyOutput { output, stderr, .. }: EarlyOutput,
+    EarlyOutput { output, stderr, told, .. }: EarlyOutput,
     (request, reader, inputs): (&Request, &CrateReader, &Inputs),
     blobs: &Blobs,
     voice: &Voice,
 ) {
-    if tokio::task::block_in_place(|| answered::quotes_more(reader, inputs, &stderr)) {
+    // Who uses a crate that was told something else could not be linked with the right one.
+    if !answered::was_told_the_same(reader, &told)
+        || tokio::task::block_in_place(|| answered::quotes_more(reader, inputs, &stderr))
+    {
         return;
     }
     let directory = Path::new(&request.directory);
@@ -82,8 +126,9 @@ async fn pass_on(
     if walk::changed(&inputs.seen).is_some() {
         return;
     }
-    let written = outputs::write(directory, &mut products, request.umask);
-    if written.is_ok() {
+    let unwritten = voice.unwritten(directory, &mut products);
+    if outputs::write(directory, unwritten, request.umask).is_ok() {
+        voice.note_written(directory, &products);
         voice.say(&stderr);
     }
 }
@@ -91,7 +136,8 @@ async fn pass_on(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::job::{ActionKey, Content, Digest, JobId, Output, Space};
+    use crate::client::outputs::Body;
+    use crate::job::{ActionKey, Content, JobId, Output, Space};
 
     #[test]
     fn only_who_was_given_the_job_announces_its_output() {
@@ -106,12 +152,36 @@ mod tests {
             proof: proof.clone(),
             output: output.clone(),
             stderr: bytes::Bytes::new(),
+            told: bytes::Bytes::new(),
         };
         assert!(is_wanted(&early(&ours), "liba.rmeta", Some(&ours)));
         assert!(!is_wanted(&early(&forged), "liba.rmeta", Some(&ours)));
         assert!(!is_wanted(&early(&ours), "libb.rmeta", Some(&ours)));
         // Before the job is queued nobody can have been given it.
         assert!(!is_wanted(&early(&ours), "liba.rmeta", None));
+    }
+
+    #[test]
+    fn nothing_is_written_twice() {
+        let folder = tempfile::tempdir().unwrap();
+        let product = |path: &str, text: &'static [u8]| Product {
+            path: path.into(),
+            mode: 0o644,
+            digest: Some(Digest::of(text)),
+            body: Body::Bytes(text.into()),
+        };
+        let (voice, _heard) = Voice::new();
+        let unwritten = |text| {
+            let mut all = [product("a.rmeta", text), product("a.rlib", b"")];
+            voice.unwritten(folder.path(), &mut all).count()
+        };
+        assert_eq!(unwritten(b"one"), 2);
+        std::fs::write(folder.path().join("a.rmeta"), "one").unwrap();
+        voice.note_written(folder.path(), &[product("a.rmeta", b"one")]);
+        assert_eq!((unwritten(b"one"), unwritten(b"two")), (1, 2));
+        // Somebody else was there.
+        std::fs::remove_file(folder.path().join("a.rmeta")).unwrap();
+        assert_eq!(unwritten(b"one"), 2);
     }
 
     #[test]

@@ -291,6 +291,9 @@ pub struct EarlyOutput {
     pub output: Output,
     /// All that the compiler has written to standard error until it said so.
     pub stderr: Bytes,
+    /// What the compiler says that it read, empty where it has not said it so far.
+    #[serde(default)]
+    pub told: Bytes,
 }
 
 /// Worker to client, and to the stream that keeps it.

@@ -84,8 +84,11 @@ fn small_crates(equipment: &Equipment) -> Vec<Small> {
         Small { name, source, object, arguments }
     };
     let mut all = vec![small(CRATE, "rlib", "obj", "reference.rs.o")];
-    if equipment.linker.is_some() && equipment.target.is_none() {
-        all.push(small(PROGRAM, "bin", "link", "reference"));
+    if let (Some(linker), None) = (&equipment.linker, &equipment.target) {
+        let mut program = small(PROGRAM, "bin", "link", "reference");
+        // The one that rustc takes unless it is told another may not be there.
+        program.arguments.push(format!("-Clinker={}", linker.display()));
+        all.push(program);
     }
     all
 }

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use serde::Deserialize;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
@@ -15,13 +16,17 @@ use super::fetch::{Tell, Word};
 use super::outputs::read_open;
 use super::prepare::{Prepared, blocking};
 
-/// Most bytes of standard error that go with an output: a message has to hold them.
+/// Most bytes of standard error that go with an output, and of what the compiler read: a message has
+/// to hold them.
 const WORDS_BYTES_MAX: usize = 256 << 10;
+/// The kind of the file in which the compiler says what it read.
+const DEP_INFO: &str = "dep-info";
 
 /// What rustc says, one in a line, where it was told `--json=artifacts`.
 #[derive(Deserialize)]
 struct Announcement {
     artifact: String,
+    emit: String,
 }
 
 /// The output that a job's client wants early, if it wants one.
@@ -46,7 +51,7 @@ impl<'a> Early<'a> {
         tell: Tell<'_>,
     ) {
         let Some(wanted) = &self.job.submit.announced else { return };
-        let (mut words, mut read) = (Vec::new(), 0);
+        let (mut words, mut read, mut told) = (Vec::new(), 0, None);
         while let Some(more) = self.heard.recv().await {
             words.extend(more);
             while let Some(end) = words[read..].iter().position(|byte| *byte == b'\n') {
@@ -55,9 +60,14 @@ impl<'a> Early<'a> {
                 if read > WORDS_BYTES_MAX {
                     return;
                 }
-                if announces(&words[line], wanted) {
-                    words.truncate(read);
-                    return self.send(wanted, words, prepared, blobs, tell).await;
+                match announced(&words[line]) {
+                    Some(said) if said.artifact == *wanted => {
+                        words.truncate(read);
+                        let told = read_target(prepared, told).await;
+                        return self.send((words, told), prepared, blobs, tell).await;
+                    }
+                    Some(said) if said.emit == DEP_INFO => told = Some(said.artifact),
+                    Some(_) | None => {}
                 }
             }
         }
@@ -66,32 +76,45 @@ impl<'a> Early<'a> {
     /// Whatever goes wrong is told by the result.
     async fn send(
         &self,
-        wanted: &str,
-        words: Vec<u8>,
+        (words, told): (Vec<u8>, Option<(u32, Bytes)>),
         prepared: &Arc<Prepared>,
         blobs: &Blobs,
         tell: Tell<'_>,
     ) {
-        let (path, prepared) = (wanted.to_owned(), prepared.clone());
-        let found = blocking(move || {
-            let target = prepared.layout.targets.iter().find(|it| it.wanted.path == path);
-            Ok(target.and_then(|target| read_open(&prepared, target).ok().flatten()))
-        });
-        let Ok(Some((mode, bytes))) = found.await else { return };
+        let wanted = self.job.submit.announced.clone();
+        let Some((mode, bytes)) = read_target(prepared, wanted.clone()).await else { return };
+        let told = told.map_or_else(Bytes::new, |(_, told)| told);
+        if told.len() > WORDS_BYTES_MAX {
+            return;
+        }
         let part = Compressed::of(bytes).await;
         if let Err(error) = blobs.put_compressed(BlobClass::Output, &part).await {
             return tracing::debug!(job = %self.job.submit.job, %error, "early output was not stored");
         }
         let content = Content::Blob { digest: part.digest, size: part.size };
-        let output = Output { path: wanted.to_owned(), mode, content };
-        let (proof, stderr) = (self.job.proof.clone(), words.into());
-        tell(Word::Progress(Progress::Early(Box::new(EarlyOutput { proof, output, stderr }))));
+        let output = Output { path: wanted.unwrap_or_default(), mode, content };
+        let (proof, stderr, told) = (self.job.proof.clone(), words.into(), told);
+        tell(Word::Progress(Progress::Early(Box::new(EarlyOutput {
+            proof,
+            output,
+            stderr,
+            told,
+        }))));
     }
 }
 
-fn announces(line: &[u8], wanted: &str) -> bool {
-    line.starts_with(b"{")
-        && serde_json::from_slice::<Announcement>(line).is_ok_and(|said| said.artifact == wanted)
+/// Mode and bytes of the output at `path`, if it is one and is there.
+async fn read_target(prepared: &Arc<Prepared>, path: Option<String>) -> Option<(u32, Bytes)> {
+    let (path, prepared) = (path?, prepared.clone());
+    let found = blocking(move || {
+        let target = prepared.layout.targets.iter().find(|it| it.wanted.path == path);
+        Ok(target.and_then(|target| read_open(&prepared, target).ok().flatten()))
+    });
+    found.await.ok().flatten()
+}
+
+fn announced(line: &[u8]) -> Option<Announcement> {
+    line.starts_with(b"{").then(|| serde_json::from_slice(line).ok()).flatten()
 }
 
 #[cfg(test)]
@@ -101,7 +124,9 @@ mod tests {
     #[test]
     fn an_announcement_names_the_output() {
         let line = br#"{"$message_type":"artifact","artifact":"/w/liba.rmeta","emit":"metadata"}"#;
-        assert!(announces(line, "/w/liba.rmeta") && !announces(line, "/w/liba.rlib"));
-        assert!(!announces(b"warning: /w/liba.rmeta", "/w/liba.rmeta"));
+        let said = announced(line).unwrap();
+        assert_eq!((&*said.artifact, &*said.emit), ("/w/liba.rmeta", "metadata"));
+        assert!(announced(b"warning: /w/liba.rmeta").is_none());
+        assert!(announced(b"{\"message\":\"unused\"}").is_none());
     }
 }

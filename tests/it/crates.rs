@@ -1,5 +1,7 @@
 //! Crates of Rust through a farm: `cargo` with `RUSTC_WRAPPER` makes and says what it does without.
 
+mod kinds;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,6 +1,7 @@
 //! What a worker's answer says of a crate's inputs: something was missing, or something is in the
 //! store now.
 
+use super::learned::told_otherwise;
 use super::{CrateReader, words};
 use crate::client::daemon::Daemon;
 use crate::client::inputs::Inputs;
@@ -9,7 +10,11 @@ use crate::client::upload::Name;
 use crate::compiler::rustc::dep_info::BYTES_MAX;
 use crate::job::outcome::is_artifact;
 use crate::job::wire::BlobClass;
-use crate::job::{Content, Exit, Outcome, Output};
+use crate::job::{Content, Exit, LocalReason, Outcome, Output};
+
+/// What LLVM's runtime says of a profile that it cannot write, before the name
+/// (`InstrProfilingFile.c`).
+const NO_PROFILE: &str = "LLVM Profile Error: Failed to write file \"";
 
 /// Whether a worker's compile of a crate lacked a file that is here, or a variable; what it was is
 /// known from now on.
@@ -30,6 +35,22 @@ pub(in crate::client) fn lacked(
                 || was_told_otherwise(daemon, reader, outputs)
         }
     })
+}
+
+/// Macros that are compiled for coverage write a profile when the compiler ends, and say so where they
+/// cannot.
+///
+/// # Errors
+/// [`LocalReason::UnexpectedOutput`] where `words` say so: the profile belongs here.
+pub(in crate::client) fn check_profiles(words: &[u8]) -> Result<(), LocalReason> {
+    let text = String::from_utf8_lossy(words);
+    match text.lines().find_map(|line| line.strip_prefix(NO_PROFILE)) {
+        Some(rest) => {
+            let file = rest.split('"').next().unwrap_or_default();
+            Err(LocalReason::UnexpectedOutput(file.to_owned()))
+        }
+        None => Ok(()),
+    }
 }
 
 /// Whether `words` quote a file that is here and was not there: then they are not all that the local
@@ -55,6 +76,11 @@ pub(in crate::client) fn was_told_otherwise(
     let told = outputs.iter().find(|product| Some(&product.path) == path);
     let told = told.and_then(|product| product.body.read(BYTES_MAX as u64).ok());
     told.is_some_and(|told| daemon.crates.learned.learn_variables(reader, &told))
+}
+
+/// Whether the compile that wrote `told` heard of every variable what it would hear here.
+pub(in crate::client) fn was_told_the_same(reader: &CrateReader, told: &[u8]) -> bool {
+    told_otherwise(reader, told).is_some_and(|variables| variables.is_empty())
 }
 
 /// What a worker has put into the store for other compiles to read.

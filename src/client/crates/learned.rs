@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
-use super::{CrateReader, native, words};
+use super::{CrateReader, native, uses, words};
 use crate::compiler::rustc::{dep_info, environment};
 use crate::job::{Digest, Tree};
 use crate::store::sealed;
@@ -36,7 +36,8 @@ pub struct Lesson {
 pub struct Learned {
     path: PathBuf,
     lessons: Mutex<Option<HashMap<Digest, Arc<Lesson>>>>,
-    /// Crates that a worker failed to compile and this machine compiled, for no known reason.
+    /// Commands whose crate a worker failed to compile and this machine compiled, for no known
+    /// reason.
     strange: Mutex<BTreeSet<Digest>>,
 }
 
@@ -51,25 +52,25 @@ impl Learned {
         self.with(|lessons| lessons.get(key).cloned().unwrap_or_default())
     }
 
-    /// Whether workers fail to compile the crate `key`, so far as this daemon has seen.
+    /// Whether workers fail at the command `key`, so far as this daemon has seen.
     pub fn is_strange(&self, key: &Digest) -> bool {
         self.strange().contains(key)
     }
 
-    /// Notes that a worker fails to compile what this machine compiles.
-    pub fn note_strange(&self, key: Digest) {
-        self.strange().insert(key);
+    /// Notes that a worker fails at what this machine compiles for `reader`.
+    pub fn note_strange(&self, reader: &CrateReader) {
+        let mut strange = self.strange();
+        if strange.len() >= CRATES_MAX {
+            strange.clear();
+        }
+        strange.insert(reader.command_key());
     }
 
     /// Adds to what is known of `reader`'s crate: the variables for which the compile that wrote
     /// `dep_info` heard something else than it would here. Gives whether there are any.
     pub fn learn_variables(&self, reader: &CrateReader, dep_info: &[u8]) -> bool {
-        let Some(told) = dep_info::parse(dep_info) else { return false };
-        let differs = |(name, value): &(&String, &Option<String>)| {
-            reader.environment.get(*name) != value.as_ref()
-        };
-        let named = told.variables.iter().filter(differs).map(|(name, _)| name.clone());
-        self.add(reader, Lesson { variables: named.collect(), ..Lesson::default() })
+        let variables = told_otherwise(reader, dep_info).unwrap_or_default();
+        self.add(reader, Lesson { variables, ..Lesson::default() })
     }
 
     /// Adds the files that a compile's `words` name, if they are of the project and were not there: a
@@ -80,15 +81,16 @@ impl Learned {
     }
 
     /// As [`Learned::learn_from_words`], for the words of a failure that may be one of something
-    /// missing: libraries of the system too.
+    /// missing: native libraries and crates too.
     pub fn learn_from_failure(&self, reader: &CrateReader, words: &[u8], there: &Tree) -> bool {
         let text = String::from_utf8_lossy(words);
-        let libraries = words::missing_libraries(&text);
-        if libraries.is_empty() && !words::tell_of_absence(&text) {
+        let (libraries, crates) = (words::missing_libraries(&text), words::missing_crates(&text));
+        if libraries.is_empty() && crates.is_empty() && !words::tell_of_absence(&text) {
             return false;
         }
-        let libraries = libraries.into_iter().flat_map(native::of_system);
-        self.add_files(reader, libraries.chain(words::files(reader, &text)), there)
+        let libraries = libraries.into_iter().flat_map(|name| native::called(reader, name));
+        let crates = crates.into_iter().flat_map(|name| uses::called(reader, name));
+        self.add_files(reader, libraries.chain(crates).chain(words::files(reader, &text)), there)
     }
 
     /// Adds those of `files` that were not there; gives whether there are any.
@@ -146,6 +148,15 @@ impl Learned {
     fn strange(&self) -> MutexGuard<'_, BTreeSet<Digest>> {
         self.strange.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The variables for which the compile that wrote `dep_info` heard something else than `reader`'s would
+/// here; `None` where that does not stand there.
+pub(super) fn told_otherwise(reader: &CrateReader, dep_info: &[u8]) -> Option<BTreeSet<String>> {
+    let told = dep_info::parse(dep_info).filter(|told| !told.files.is_empty())?;
+    let differs =
+        |(name, value): &(String, Option<String>)| reader.environment.get(name) != value.as_ref();
+    Some(told.variables.into_iter().filter(differs).map(|(name, _)| name).collect())
 }
 
 fn write(path: &Path, lessons: &HashMap<Digest, Arc<Lesson>>) -> io::Result<()> {

@@ -26,6 +26,7 @@ use super::inputs::{About, Extent, Held, Inputs, absolute, working_folders};
 use crate::compiler::Plan;
 use crate::compiler::rustc::mentions::{Extra, is_closed, mentions};
 use crate::compiler::rustc::{CratePlan, environment};
+use crate::job::outcome::is_artifact;
 use crate::job::reads::PathList;
 use crate::job::{Digest, Kind, LocalReason, RustTool};
 use crate::store::stamps::FileIndex;
@@ -107,6 +108,12 @@ impl CrateReader {
         let source = self.absolute(&self.plan.source);
         Digest::of([source.as_str(), "\0", &self.krate.name].concat().as_bytes())
     }
+
+    /// Names the crate and what it is compiled into, with which options.
+    fn command_key(&self) -> Digest {
+        let arguments = self.plan.arguments.join("\0");
+        Digest::of([self.key().to_string().as_str(), "\0", &arguments].concat().as_bytes())
+    }
 }
 
 /// What this daemon knows of crates.
@@ -133,11 +140,10 @@ pub async fn discover(
     reader: &Arc<CrateReader>,
     crates: &Crates,
 ) -> Result<(Held, BTreeMap<String, String>), LocalReason> {
-    let key = reader.key();
-    if crates.learned.is_strange(&key) {
+    if crates.learned.is_strange(&reader.command_key()) {
         return Err(LocalReason::OnlyHere(reader.krate.name.clone()));
     }
-    let lesson = crates.learned.of(&key);
+    let lesson = crates.learned.of(&reader.key());
     let (reader, index) = (reader.clone(), crates.index.clone());
     let finding = tokio::task::spawn_blocking(move || {
         let mut named = lesson.variables.clone();
@@ -167,14 +173,15 @@ pub fn find(
     };
     package::add(reader, &source, &mut builder)?;
     // 2. Compiled crates, and what a linker takes besides.
-    uses::add(reader, index, &mut builder)?;
+    let is_crate = |path: &&String| is_artifact(path);
+    uses::add(reader, lesson.files.iter().filter(is_crate).cloned(), index, &mut builder)?;
     native::add(reader, &mut builder)?;
     // 3. Files that the command names, and those that were missing once.
     let target = reader.krate.target.iter().filter(|target| target.ends_with(".json"));
     for file in reader.plan.input_files.iter().chain(target) {
         builder.add(&reader.absolute(file)).map_err(unreadable)?;
     }
-    for file in &lesson.files {
+    for file in lesson.files.iter().filter(|path| !is_crate(path)) {
         match builder.add(file) {
             Ok(_) | Err(WalkError::NotFound(_) | WalkError::NotADirectory(_)) => {}
             Err(error) => return Err(unreadable(error)),

@@ -59,11 +59,15 @@ pub(super) fn in_folder(folder: &str, name: &str) -> Vec<String> {
     files.filter(|file| Path::new(file).is_file()).collect()
 }
 
-/// Where a linker finds the library `name` without being told where.
-pub(super) fn of_system(name: &str) -> Vec<String> {
+/// Where a linker finds the library `name`: in the folders that the command names, or without being
+/// told where.
+pub(super) fn called(reader: &CrateReader, name: &str) -> Vec<String> {
     let names = [format!("lib{name}.so"), format!("lib{name}.a")];
-    let places = STANDARD.iter().flat_map(|folder| names.iter().map(move |name| (folder, name)));
-    places.flat_map(|(folder, name)| in_folder(folder, name)).collect()
+    let named = reader.krate.native_folders.iter().map(|folder| reader.absolute(folder));
+    let folders = named.chain(STANDARD.map(str::to_owned));
+    folders
+        .flat_map(|folder| names.each_ref().map(|name| in_folder(&folder, name)).concat())
+        .collect()
 }
 
 fn is_systems(folder: &str) -> bool {

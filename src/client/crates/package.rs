@@ -106,6 +106,11 @@ fn add_all(folder: &str, scope: Scope, builder: &mut Builder<'_>) -> Result<(), 
         let entry = entry.map_err(|error| LocalReason::UnreadableInput(error.to_string()))?;
         let path = entry.path().to_str().ok_or(LocalReason::NotUtf8)?;
         let is_folder = entry.file_type().is_some_and(|kind| kind.is_dir());
+        // Looked at before it is read, which takes long if it is too large.
+        let size = entry.metadata().map_or(0, |found| if is_folder { 0 } else { found.len() });
+        if builder.bytes() - before + size > BYTES_MAX {
+            return Err(too_large(folder));
+        }
         match builder.add(path) {
             Ok(_) => {}
             // Files come and go while tools are at work, and links may lead nowhere.
@@ -115,12 +120,15 @@ fn add_all(folder: &str, scope: Scope, builder: &mut Builder<'_>) -> Result<(), 
         files += usize::from(!is_folder);
         let bytes = builder.bytes() - before;
         if files > FILES_MAX || bytes > BYTES_MAX {
-            return Err(LocalReason::TooLarge(format!(
-                "`{folder}` has more than {FILES_MAX} files or {BYTES_MAX} bytes"
-            )));
+            return Err(too_large(folder));
         }
     }
     Ok(())
+}
+
+fn too_large(folder: &str) -> LocalReason {
+    let words = format!("`{folder}` has more than {FILES_MAX} files or {BYTES_MAX} bytes");
+    LocalReason::TooLarge(words)
 }
 
 /// Whether a folder or file belongs to the package in `root`: not what version control and cargo keep

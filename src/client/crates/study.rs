@@ -39,7 +39,7 @@ impl Study {
         let told = told.and_then(|path| read(Path::new(&self.reader.absolute(path))));
         let there = self.inputs.tree.open().unwrap_or_default();
         if !told.is_some_and(|told| learned.learn_from_local(&self.reader, &told, &there)) {
-            learned.note_strange(self.reader.key());
+            learned.note_strange(&self.reader);
         }
     }
 }

@@ -14,17 +14,19 @@ use crate::store::walk::TreeBuilder;
 /// The files of one compiled crate in a folder, by the order of [`ARTIFACTS`].
 type Files = [Option<String>; 3];
 
-/// Adds what the command names and what is reached from there. Where objects are not needed,
-/// metadata alone will do.
+/// Adds what the command names, what was `missing` once, and what is reached from there. Where objects
+/// are not needed, metadata alone will do.
 pub(super) fn add(
     reader: &CrateReader,
+    missing: impl Iterator<Item = String>,
     index: &CrateIndex,
     builder: &mut TreeBuilder<'_, Mentions>,
 ) -> Result<(), LocalReason> {
     let krate = &reader.krate;
     let named = krate.externs.iter().filter_map(|used| used.path.as_deref());
-    let named = named.map(|path| reader.absolute(path)).collect();
-    let shelf = Shelf::of(krate.crate_folders.iter().map(|folder| reader.absolute(folder)));
+    let missing = missing.filter(|path| Path::new(path).is_file());
+    let named = named.map(|path| reader.absolute(path)).chain(missing).collect();
+    let shelf = Shelf::of(reader);
     reach(named, shelf, krate.depth, index, &mut |path| {
         builder.add(path).map(drop).map_err(unreadable)
     })
@@ -81,6 +83,29 @@ fn mentioned(path: &str, index: &CrateIndex) -> Result<Mentions, LocalReason> {
     }
 }
 
+/// The kind of a compiled crate's file, by the order of [`ARTIFACTS`], and its name without `lib` and
+/// suffix.
+fn crate_file(path: &str) -> Option<(usize, &str)> {
+    let kind = ARTIFACTS.iter().position(|suffix| path.ends_with(suffix))?;
+    let name = path.rsplit('/').next()?.strip_prefix("lib")?;
+    Some((kind, name.strip_suffix(ARTIFACTS[kind])?))
+}
+
+/// The compiled crates called `name` in the folders that `reader`'s compile searches.
+pub(super) fn called<'a>(reader: &'a CrateReader, name: &'a str) -> impl Iterator<Item = String> {
+    let is_called = move |path: &String| {
+        let stem = crate_file(path).and_then(|(_, stem)| stem.strip_prefix(name));
+        stem.is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
+    };
+    let folders = reader.krate.crate_folders.iter().map(|folder| reader.absolute(folder));
+    let files = folders.flat_map(|folder| {
+        let entries = std::fs::read_dir(&folder).into_iter().flatten().flatten();
+        let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+        names.map(move |name| format!("{folder}/{name}"))
+    });
+    files.filter(is_called)
+}
+
 /// The compiled crates in the folders that are searched.
 struct Shelf {
     by_extra: BTreeMap<Extra, BTreeMap<String, Files>>,
@@ -89,12 +114,22 @@ struct Shelf {
 }
 
 impl Shelf {
-    fn of(folders: impl Iterator<Item = String>) -> Self {
+    /// Those that `reader`'s crate may use: what an earlier compile of itself has left is nothing it
+    /// reads.
+    fn of(reader: &CrateReader) -> Self {
+        let own = reader.plan.outputs.iter().map(|file| reader.absolute(&file.path)).collect();
+        let folders = reader.krate.crate_folders.iter().map(|folder| reader.absolute(folder));
+        Self::in_folders(folders.collect(), &own)
+    }
+
+    fn in_folders(folders: BTreeSet<String>, own: &BTreeSet<String>) -> Self {
         let mut shelf = Self { by_extra: BTreeMap::new(), others: Vec::new() };
-        for folder in folders.collect::<BTreeSet<_>>() {
+        for folder in folders {
             for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
-                if let Some(name) = entry.file_name().to_str() {
-                    shelf.put(&folder, name);
+                let name = entry.file_name();
+                let path = name.to_str().map(|name| format!("{folder}/{name}"));
+                if let Some(path) = path.filter(|path| !own.contains(path)) {
+                    shelf.put(path);
                 }
             }
         }
@@ -102,10 +137,8 @@ impl Shelf {
         shelf
     }
 
-    fn put(&mut self, folder: &str, name: &str) {
-        let kind = ARTIFACTS.iter().position(|suffix| name.ends_with(suffix));
-        let Some(kind) = kind.filter(|_| name.starts_with("lib")) else { return };
-        let path = format!("{folder}/{name}");
+    fn put(&mut self, path: String) {
+        let Some((kind, _)) = crate_file(&path) else { return };
         let stem = &path[..path.len() - ARTIFACTS[kind].len()];
         match Extra::of_stem(stem) {
             Some(extra) => {
@@ -113,7 +146,7 @@ impl Shelf {
                 crates.entry(stem.to_owned()).or_default()[kind] = Some(path.clone());
             }
             None if kind < 2 => self.others.push(path),
-            // A native library: that of a crate has an extra part, or is named.
+            // A native library, unless a command or a failure names it.
             None => {}
         }
     }
@@ -162,12 +195,14 @@ mod tests {
         fs::write(root.join(macros), b"\x7fELF..__rustc_proc_macro_decls_0").unwrap();
         made(&root, "libb-0000000000000009.rlib", "");
         made(&root, "libplain.rlib", "");
+        made(&root, "libown.rlib", "");
         made(&root, "libnative.so", "");
         let closed = root.join("libd-0000000000000004.so");
-        fs::write(&closed, b"\x7fELF").unwrap();
+        fs::write(&closed, b"\x7fELF..rust_metadata_d_0").unwrap();
         let index = crate::client::crates::index();
         assert_eq!(mentioned(closed.to_str().unwrap(), &index).unwrap(), None);
-        let shelf = Shelf::of([root.to_str().unwrap().to_owned()].into_iter());
+        let own = BTreeSet::from([format!("{}/libown.rlib", root.display())]);
+        let shelf = Shelf::in_folders([root.to_str().unwrap().to_owned()].into(), &own);
         let named = vec![format!("{}/liba-{one}.rmeta", root.display())];
         let mut found = BTreeSet::new();
         let mut note = |path: &str| {

@@ -12,8 +12,11 @@ use crate::job::outcome::is_artifact;
 
 /// Most words that are looked at.
 const WORDS_MAX: usize = 20_000;
-/// What linkers say of a library that they do not find, before its name.
-const NO_LIBRARY: [&str; 2] = ["unable to find library -l", "cannot find -l"];
+/// What linkers and compilers say of a library that they do not find, before its name.
+const NO_LIBRARY: [&str; 3] =
+    ["unable to find library -l", "cannot find -l", "could not find native static library `"];
+/// The same of crates.
+const NO_CRATE: [&str; 1] = ["can't find crate for `"];
 /// What compilers and macros say of a file that is not there.
 const ABSENCE: [&str; 5] =
     ["No such file or directory", "couldn't read", "does not exist", "file not found", "NotFound"];
@@ -100,8 +103,18 @@ pub(super) fn tell_of_absence(words: &str) -> bool {
     ABSENCE.iter().any(|text| words.contains(text))
 }
 
-/// The libraries that a linker did not find.
+/// The native libraries that were not found.
 pub(super) fn missing_libraries(words: &str) -> BTreeSet<&str> {
+    named_behind(&NO_LIBRARY, words)
+}
+
+/// The crates that were not found.
+pub(super) fn missing_crates(words: &str) -> BTreeSet<&str> {
+    named_behind(&NO_CRATE, words)
+}
+
+/// The names behind any of `starts`.
+fn named_behind<'w>(starts: &'static [&'static str], words: &'w str) -> BTreeSet<&'w str> {
     let is_name = |letter: char| letter.is_ascii_alphanumeric() || "_-+.".contains(letter);
     let named = |start: &&'static str| {
         let start: &'static str = start;
@@ -110,7 +123,7 @@ pub(super) fn missing_libraries(words: &str) -> BTreeSet<&str> {
             .skip(1)
             .map(move |rest| &rest[..rest.find(|letter| !is_name(letter)).unwrap_or(rest.len())])
     };
-    let all = NO_LIBRARY.iter().flat_map(named);
+    let all = starts.iter().flat_map(named);
     all.map(|name| name.trim_end_matches('.')).filter(|name| !name.is_empty()).collect()
 }
 
@@ -124,6 +137,10 @@ mod tests {
         let words =
             "rust-lld: error: unable to find library -lz\\n/usr/bin/ld: cannot find -lfoo_1: No";
         assert!(missing_libraries(words).into_iter().eq(["foo_1", "z"]));
+        let words = "error: could not find native static library `x`, perhaps an -L flag";
+        assert!(missing_libraries(words).into_iter().eq(["x"]));
+        let words = "error[E0463]: can't find crate for `a_b` which `c` depends on";
+        assert!(missing_crates(words).into_iter().eq(["a_b"]));
     }
 
     #[test]

@@ -230,16 +230,21 @@ pub fn check_result(wanted: &[WantedOutput], outputs: &[Output]) -> Result<(), L
 ///
 /// # Errors
 /// [`LocalReason::WriteOutput`]; nothing is left behind then, when the products are gone.
-pub fn write(directory: &Path, products: &mut [Product], umask: u32) -> Result<(), LocalReason> {
-    let mut written = Vec::with_capacity(products.len());
-    for product in &*products {
+pub fn write<'p>(
+    directory: &Path,
+    products: impl IntoIterator<Item = &'p mut Product>,
+    umask: u32,
+) -> Result<(), LocalReason> {
+    let mut written = Vec::new();
+    for product in products {
         let target = directory.join(&product.path);
         let prepared = prepare(&target, &product.body, product.mode & !umask & 0o777);
-        written.push(prepared.map_err(|error| trouble(&target, &error))?);
+        let prepared = prepared.map_err(|error| trouble(&target, &error))?;
+        written.push((prepared, &mut product.body));
     }
     // The first wanted output is the object: when it appears, everything else is there.
-    for (product, written) in products.iter_mut().zip(&mut written).rev() {
-        let file = match (written, &mut product.body) {
+    for file in written.iter_mut().rev() {
+        let file = match file {
             (Some(file), _) | (None, Body::Beside(file)) => file,
             (None, Body::Bytes(_) | Body::File(_)) => continue,
         };

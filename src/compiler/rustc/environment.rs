@@ -23,15 +23,20 @@ const CARGO: [&str; 10] = [
 ];
 /// Families of such variables.
 const CARGO_FAMILIES: [&str; 3] = ["CARGO_BIN_EXE_", "CARGO_CFG_", "CARGO_PKG_"];
-/// Others that change what a crate becomes.
-const OTHERS: [&str; 7] = [
+/// Others that change what a crate becomes; for platforms of Apple, the oldest system that it is for.
+const OTHERS: [&str; 12] = [
     "CLIPPY_ARGS",
     "CLIPPY_CONF_DIR",
     "CLIPPY_DISABLE_DOCS_LINKS",
+    "IPHONEOS_DEPLOYMENT_TARGET",
+    "MACOSX_DEPLOYMENT_TARGET",
     "OUT_DIR",
     "RUSTC_BOOTSTRAP",
     "RUSTC_FORCE_RUSTC_VERSION",
     "RUST_MIN_STACK",
+    "TVOS_DEPLOYMENT_TARGET",
+    "WATCHOS_DEPLOYMENT_TARGET",
+    "XROS_DEPLOYMENT_TARGET",
 ];
 /// Variables that make the compiler read or write elsewhere.
 const STAY: [&str; 5] =
@@ -108,6 +113,7 @@ mod tests {
             "CARGO_REGISTRY_TOKEN",
             "CARGO_REGISTRIES_X_TOKEN",
             "CARGO_MAKEFLAGS",
+            "MACOSX_DEPLOYMENT_TARGET",
             "OUT_DIR",
             "SHELL",
             "WANTED",
@@ -116,7 +122,8 @@ mod tests {
         .into();
         let named = BTreeSet::from(["WANTED".to_owned(), "ABSENT".to_owned()]);
         let sent = remote_environment(&environment, &named, true).unwrap();
-        assert!(sent.keys().eq(["CARGO_PKG_NAME", "OUT_DIR", "WANTED"]));
+        let wanted = ["CARGO_PKG_NAME", "MACOSX_DEPLOYMENT_TARGET", "OUT_DIR", "WANTED"];
+        assert!(sent.keys().eq(wanted));
         let named = BTreeSet::from(["CARGO_REGISTRY_TOKEN".to_owned()]);
         assert!(remote_environment(&environment, &named, false).is_err());
     }

@@ -41,23 +41,43 @@ impl Extra {
 }
 
 /// What can be loaded: macros use nothing that the compiler would look for, and say so by a symbol
-/// (`rustc_proc_macro_decls` in `rustc_session`). The metadata of other crates in this form is compressed.
+/// (`rustc_proc_macro_decls` in `rustc_session`). Other crates have one for their metadata
+/// (`metadata_symbol_name`), native libraries have neither.
 const LOADED: &[u8] = b"\x7fELF";
 const MACROS: &[u8] = b"__rustc_proc_macro_decls";
+const METADATA: &[u8] = b"rust_metadata_";
+/// Bytes of the length between the two beginnings of metadata that is not compressed, as older
+/// compilers do (`create_compressed_metadata_file` in `rustc_codegen_ssa`).
+const LENGTH: usize = 8;
 
 /// Whether the bytes are those of a crate whose uses nobody can read off.
 pub fn is_closed(bytes: &[u8]) -> bool {
-    bytes.starts_with(LOADED) && memmem::find(bytes, MACROS).is_none()
+    is_loaded_crate(bytes) && !has_plain_metadata(bytes)
 }
 
 /// The extra parts in the bytes of a compiled crate; none in other files.
 pub fn mentions(bytes: &[u8]) -> BTreeSet<Extra> {
-    if !MAGICS.iter().any(|magic| bytes.starts_with(magic)) {
+    let is_plain = MAGICS.iter().any(|magic| bytes.starts_with(magic));
+    if !(is_plain || is_loaded_crate(bytes) && has_plain_metadata(bytes)) {
         return BTreeSet::new();
     }
     memchr_iter(b'-', bytes)
         .filter_map(|at| Extra::of_digits(bytes.get(at + 1..at + 1 + DIGITS)?))
         .collect()
+}
+
+fn is_loaded_crate(bytes: &[u8]) -> bool {
+    let has = |text| memmem::find(bytes, text).is_some();
+    bytes.starts_with(LOADED) && has(METADATA) && !has(MACROS)
+}
+
+fn has_plain_metadata(bytes: &[u8]) -> bool {
+    let [_, magic] = MAGICS;
+    memmem::find_iter(bytes, magic).any(|at| {
+        let version = 1;
+        let again = at + magic.len() + version + LENGTH;
+        bytes.get(again..).is_some_and(|rest| rest.starts_with(magic))
+    })
 }
 
 #[cfg(test)]
@@ -72,6 +92,13 @@ mod tests {
         let wanted = ["libserde-00000000000000ff", "x-fedcba9876543210"];
         assert!(found.iter().copied().eq(wanted.map(|stem| Extra::of_stem(stem).unwrap())));
         assert!(mentions(b"text -00000000000000ff").is_empty());
+        let loaded = |rest: &[u8]| [b"\x7fELF..rust_metadata_a_0..", rest].concat();
+        let plain = loaded(b"rust\0\0\0\x0a........rust\0\0\0\x0a-00000000000000ff");
+        assert!(!is_closed(&plain) && mentions(&plain).len() == 1);
+        let compressed = loaded(b"rust\0\0\0\x0a-00000000000000ff");
+        assert!(is_closed(&compressed) && mentions(&compressed).is_empty());
+        assert!(!is_closed(b"\x7fELF, of C"));
+        assert!(!is_closed(&loaded(b"__rustc_proc_macro_decls_0")));
         for stem in ["libserde", "libserde-00000000000000F0", "libserde-0", "-"] {
             assert_eq!(Extra::of_stem(stem), None, "{stem}");
         }

@@ -88,6 +88,7 @@ pub(super) fn wanted(seen: &Seen<'_>, name: &str) -> Result<Vec<WantedOutput>, L
             }
         }
     }
+    check_scratch(seen, files.iter().chain(&rules))?;
     let required = |path| WantedOutput { path, required: true };
     let mut wanted: Vec<WantedOutput> = files.into_iter().map(required).collect();
     wanted.extend(debug.into_iter().map(|path| WantedOutput { path, required: false }));
@@ -96,6 +97,25 @@ pub(super) fn wanted(seen: &Seen<'_>, name: &str) -> Result<Vec<WantedOutput>, L
         Some((_, twice)) => Err(LocalReason::OutputTarget(twice.path.clone())),
         None => Ok(wanted),
     }
+}
+
+/// The compiler puts its temporary files into the folder of the outputs, whatever paths they have; on a
+/// worker it can write where it leaves something.
+fn check_scratch<'f>(
+    seen: &Seen<'_>,
+    mut files: impl Iterator<Item = &'f String>,
+) -> Result<(), LocalReason> {
+    let is_folder = |folder: &str| folder.trim_end_matches('/') == scratch(seen);
+    match files.any(|file| is_folder(file.rsplit_once('/').map_or("", |(folder, _)| folder))) {
+        true => Ok(()),
+        false => Err(LocalReason::Flag("--emit into other folders than --out-dir".into())),
+    }
+}
+
+/// The folder of temporary files, as written; empty for the working directory.
+fn scratch<'a>(seen: &Seen<'a>) -> &'a str {
+    let given = seen.out_dir.or_else(|| Some(seen.output?.rsplit_once('/')?.0));
+    given.unwrap_or_default().trim_end_matches('/')
 }
 
 /// What each kind of crate is linked into; equal kinds are one to the compiler.
@@ -130,7 +150,11 @@ fn linked(
     Ok(files)
 }
 
-/// The kinds of crates that are made.
+/// The kinds of crates that are made. Where no word says it the source may, which is rare: then a
+/// worker's compile writes other files than these, and the crate stays here.
 pub(super) fn kinds<'s>(seen: &'s Seen<'_>) -> &'s [&'s str] {
-    if seen.is_test { &["bin"] } else { &seen.crate_types }
+    match seen.is_test || seen.crate_types.is_empty() {
+        true => &["bin"],
+        false => &seen.crate_types,
+    }
 }

@@ -161,13 +161,10 @@ fn root<'a>(directory: &str, seen: &Seen<'a>) -> Result<(&'a str, &'a str), Loca
     if let Some(reason) = &seen.refusal {
         return Err(reason.clone());
     }
-    // Both may stand in the source, and the names of the outputs with them.
+    // It may stand in the source, and the names of the outputs with it.
     let Some(name) = seen.crate_name else {
         return Err(LocalReason::Flag("no --crate-name".into()));
     };
-    if outputs::kinds(seen).is_empty() {
-        return Err(LocalReason::Flag("no --crate-type".into()));
-    }
     // What the compiler was asked by `env!` stands there alone.
     if !seen.emit.iter().any(|(kind, _)| *kind == "dep-info") {
         return Err(LocalReason::Flag("no --emit dep-info".into()));

@@ -40,7 +40,7 @@ const CASES: [&str; 40] = [
     "main.rs --crate-type bin --emit=dep-info,link -C debuginfo=2 -C split-debuginfo=off",
     "main.rs --crate-type bin --emit=dep-info,link=out/x.y -g -C split-debuginfo=packed",
     "lib.rs --crate-type cdylib,rlib,staticlib --emit=dep-info,link -g -C split-debuginfo=packed",
-    "lib.rs --crate-type lib --emit=dep-info=out/x.deps,metadata=out/x.meta,link=out/x.d --out-dir .",
+    "lib.rs --crate-type lib --emit=dep-info=out/x.deps,metadata=out/x.meta,link=out/x.d --out-dir out",
     "lib.rs --crate-type lib --emit=dep-info,asm,llvm-ir,llvm-bc,mir,obj --out-dir out",
     "lib.rs --crate-type lib --emit=dep-info,asm,obj,link,metadata -C codegen-units=1 -C opt-level=3",
     "lib.rs --crate-type lib --emit=dep-info,asm=out/x.s,obj=out/x.o -C extra-filename=-1",

@@ -5,7 +5,8 @@
 //! script. `> gcc: remote 2, flag 1` says where the compiles of the second run take place: known
 //! results count as remote, local ones under the code of their reason. In the script `cc` and `cxx`
 //! run the compiler and tell how it ended; `$COMPILER` is its name and `$JETCC` what goes before
-//! it.
+//! it. For rustc there are `crate NAME KINDS ARGUMENT...`, a compile as cargo asks for it, and `built`,
+//! cargo with the compiler behind it.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -28,6 +29,12 @@ const SCRATCH: &str = env!("CARGO_TARGET_TMPDIR");
 const PREAMBLE: &str = r#"
 cc() { $JETCC $COMPILER "$@"; echo "= $?"; }
 cxx() { $JETCC $COMPILERXX "$@"; echo "= $?"; }
+crate() { mkdir -p out; cc --crate-name "$1" --crate-type "$2" --edition 2024 --emit=dep-info,link --out-dir out "${@:3}"; }
+built() {
+  RUSTC_WRAPPER=$JETCC cargo "$1" --offline --quiet --jobs 1 "${@:2}"; echo "= $?"
+  # What cargo writes for itself holds times.
+  find . \( -name .fingerprint -o -name .rustc_info.json \) -prune -exec rm -r {} +
+}
 "#;
 /// Most characters of a difference that are shown.
 const SHOWN: usize = 600;
@@ -50,7 +57,7 @@ enum Entry {
 /// What a script left and said, by path or stream.
 type Left = BTreeMap<OsString, Entry>;
 
-/// Runs all cases of `file` for `compiler` (`gcc` or `clang`); gives all that is wrong, as text.
+/// Runs all cases of `file` for `compiler` (`gcc`, `clang` or `rustc`); gives all that is wrong, as text.
 pub(crate) async fn run(farm: &Farm, file: &str, compiler: &str) -> String {
     let text = fs::read_to_string(format!("{FOLDER}/{file}.txt")).unwrap();
     let cases = parse(&text, compiler);
@@ -121,7 +128,8 @@ impl<'a> Stage<'a> {
                 .unwrap();
         }
         if places != case.places {
-            write!(what, "ran: {places}\nwanted: {}\n", case.places).unwrap();
+            let explained = self.farm.explain("").await;
+            write!(what, "ran: {places}\nwanted: {}\n{explained}\n", case.places).unwrap();
         }
         if what.is_empty() { Ok(()) } else { Err(what) }
     }
@@ -133,9 +141,13 @@ impl<'a> Stage<'a> {
             open(&folder);
             fs::remove_dir_all(&folder).unwrap();
         }
-        copy(Path::new(FOLDER).join("project").as_path(), &folder);
         let compiler = self.compiler;
-        let cxx = if compiler == "gcc" { "g++" } else { "clang++" };
+        let (project, cxx) = match compiler {
+            "gcc" => ("project", "g++"),
+            "clang" => ("project", "clang++"),
+            _ => ("package", ""),
+        };
+        copy(Path::new(FOLDER).join(project).as_path(), &folder);
         let names = format!("JETCC='{jetcc}' COMPILER={compiler} COMPILERXX={cxx}");
         let script = format!("umask 022; export {names}\n{PREAMBLE}\n{}", case.script);
         let done = self.farm.run(&folder, "bash", &["-c", &script]).await;

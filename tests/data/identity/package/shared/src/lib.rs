@@ -1,0 +1,6 @@
+//! A library that is loaded.
+
+/// Eight.
+pub fn number() -> i32 {
+    8
+}
