@@ -2,7 +2,7 @@
 //!
 //! Follow one compile by opening these in order: `client/wrapper.rs`, `client/compile.rs`,
 //! `compiler/plan.rs`, `client/inputs/`, `job/action.rs`, `queue/submit.rs`, `scheduler/`,
-//! `queue/pull.rs`, `worker/run.rs`, `worker/execute.rs`, `worker/sandbox/`, `client/outputs.rs`.
+//! `queue/pull.rs`, `worker/run.rs`, `worker/execute.rs`, `worker/sandbox/`, `client/outputs/`.
 
 pub mod cli;
 pub mod client;

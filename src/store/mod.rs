@@ -7,7 +7,7 @@
 //! never seen; writing twice is the same as writing once; every read is bounded, compressed or not.
 //! What the caller can do after a failure is the name of the error.
 //!
-//! Reading order: [`error`], [`compressed`] ([`frames`]: what zstd makes), [`content`], [`blobs`], [`backend`],
+//! Reading order: [`error`], [`compressed`] ([`frames`]: what zstd makes; [`streamed`]: of large files), [`content`], [`blobs`], [`backend`],
 //! [`https`] (object stores and their certificates), [`hash`],
 //! [`disk`], [`stamps`] (files hashed once; `kept_stamps`: and not again after a restart), [`walk`] (trees made
 //! of files), [`sealed`].
