@@ -29,7 +29,7 @@ const TOOLCHAIN_KNOWN: Duration = Duration::from_secs(24 * 3_600);
 const ASKED_BYTES_MIN: u64 = 64 << 10;
 /// Uploads at once, per compile.
 const AT_ONCE: usize = 16;
-/// Most KiB of files that are held for uploads at once; a larger file goes alone.
+/// Most KiB of large files that are held for uploads at once; a larger one goes alone.
 const HELD_KIB_MAX: u32 = 16 << 10;
 /// Largest file that travels inside a request, in bytes.
 const INSIDE_BYTES_MAX: u64 = 128 << 10;
@@ -88,8 +88,10 @@ impl Tables {
 /// The table of what one space of the store holds.
 pub struct Uploads {
     table: Mutex<HashMap<Name, Flight>>,
-    /// Room in memory for files on their way, in KiB.
+    /// Room in memory for large files on their way, in KiB.
     room: Semaphore,
+    /// The same for those of toolchains, which nobody's compile shall wait behind.
+    toolchain_room: Semaphore,
     /// Files that went inside a request, and so to one worker alone.
     went_inside: Mutex<HashSet<Name>>,
     /// Trees among what it holds.
@@ -101,6 +103,7 @@ impl Default for Uploads {
         Self {
             table: Mutex::default(),
             room: Semaphore::new(HELD_KIB_MAX as usize),
+            toolchain_room: Semaphore::new(HELD_KIB_MAX as usize),
             went_inside: Mutex::default(),
             bases: Bases::default(),
         }
@@ -212,7 +215,7 @@ impl Uploads {
                 let words = format!("blob has {size} bytes, wanted at most {BLOB_BYTES_MAX}");
                 return Err(LocalReason::Store(words));
             }
-            let _room = self.room_for(size).await;
+            let _room = self.room_for(name.0, size).await;
             put(blobs, name.0, &pack(name.1, size, source).await?, sent).await
         };
         self.flight(name).get_or_try_init(upload).await.map(drop)
@@ -233,11 +236,18 @@ impl Uploads {
         flight.get_or_try_init(|| put(blobs, class, blob, sent)).await.map(drop)
     }
 
-    /// Waits until so many bytes may be held.
-    async fn room_for(&self, size: u64) -> Option<SemaphorePermit<'_>> {
+    /// Waits until so many bytes may be held. What is small may always be.
+    async fn room_for(&self, class: BlobClass, size: u64) -> Option<SemaphorePermit<'_>> {
+        if size < LARGE_BYTES_MIN {
+            return None;
+        }
+        let room = match class {
+            BlobClass::Toolchain => &self.toolchain_room,
+            BlobClass::Input | BlobClass::Output => &self.room,
+        };
         let kib = u32::try_from(size >> 10).map_or(HELD_KIB_MAX, |kib| kib.min(HELD_KIB_MAX));
         // Never closed.
-        self.room.acquire_many(kib).await.ok()
+        room.acquire_many(kib).await.ok()
     }
 
     /// The upload of `name`, under way, done, or to be begun.
@@ -429,6 +439,10 @@ mod tests {
         for (class, digest) in sources.keys() {
             assert!(blobs.get(*class, *digest, LARGE_BYTES_MIN).await.is_ok());
         }
+        // While a toolchain takes all room there is, others go on.
+        let full = uploads.room_for(BlobClass::Toolchain, BLOB_BYTES_MAX).await;
+        assert!(full.is_some() && uploads.room_for(BlobClass::Toolchain, 1).await.is_none());
+        assert!(uploads.room_for(BlobClass::Input, BLOB_BYTES_MAX).await.is_some());
         let (name, source) = sources.first_key_value().unwrap();
         let Source::File(path) = source else { panic!("{source:?}") };
         for changed in [vec![77; LARGE_BYTES_MIN as usize], vec![77; LARGE_BYTES_MIN as usize + 1]]
