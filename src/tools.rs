@@ -208,7 +208,7 @@ fn package_toolchain(compiler: &Path, out: &Path) -> anyhow::Result<ExitCode> {
     tokio::runtime::Runtime::new()?.block_on(async {
         let name = compiler.to_str().context("the compiler's path is not UTF-8")?;
         let resolved = toolchain::resolve(name, &folder, environment.all(), &own).await?;
-        let index = crate::store::stamps::FileIndex::new(100_000, |_| ());
+        let index = crate::store::stamps::FileIndex::in_pieces(100_000, || Box::new(()));
         let settings = toolchain::Settings::default();
         let packed = toolchain::collect(&resolved, &index, &settings).await?;
         archive::export(&packed, out)?;

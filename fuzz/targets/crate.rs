@@ -21,8 +21,14 @@ fuzz_target!(|data: &[u8]| {
         0 => command(rest),
         1 => dependencies(rest),
         _ => {
-            let found = mentions::mentions(rest);
-            assert!(found.len() <= rest.len() / EXTRA_BYTES);
+            let in_pieces = |length| {
+                let mut scan = mentions::Scan::default();
+                rest.chunks(length).for_each(|piece| scan.take(piece));
+                scan.end()
+            };
+            let found = in_pieces(rest.len().max(1));
+            assert_eq!(in_pieces(usize::from(*kind).max(1)), found);
+            assert!(found.is_none_or(|found| found.len() <= rest.len() / EXTRA_BYTES));
         }
     }
 });

@@ -27,7 +27,7 @@ pub(super) struct Packers {
 impl Packers {
     /// None is packed yet; `index` knows the files of C.
     pub(super) fn new(index: &FileIndex<FileFacts>) -> Self {
-        let rust = FileIndex::new(RUST_FILES_MAX, |_| ());
+        let rust = FileIndex::in_pieces(RUST_FILES_MAX, || Box::new(()));
         Self {
             c: Toolchains::new(index.clone(), Settings::default()),
             rust: Toolchains::new(rust, Settings::default()),

@@ -14,12 +14,23 @@ const CHUNK_BYTES: usize = 256 << 10;
 /// # Errors
 /// Those of reading.
 pub fn digest_of(reader: &mut impl Read) -> io::Result<Digest> {
+    digest_with(reader, |_| ())
+}
+
+/// As [`digest_of`]; `look` sees one piece after the other.
+pub(super) fn digest_with(
+    reader: &mut impl Read,
+    mut look: impl FnMut(&[u8]),
+) -> io::Result<Digest> {
     let mut hasher = Sha256::new();
     let mut chunk = vec![0; CHUNK_BYTES];
     loop {
         match reader.read(&mut chunk)? {
             0 => return Ok(Digest::from_bytes(hasher.finalize().into())),
-            length => hasher.update(&chunk[..length]),
+            length => {
+                hasher.update(&chunk[..length]);
+                look(&chunk[..length]);
+            }
         }
     }
 }

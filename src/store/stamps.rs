@@ -14,7 +14,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
-use super::hash::digest_of;
+use super::hash::{digest_of, digest_with};
 use crate::job::Digest;
 
 /// Longest tick of a file system that keeps nanoseconds: Linux stamps by a 1 to 10 ms tick.
@@ -80,7 +80,7 @@ pub struct Known<T> {
     pub executable: bool,
     /// Whether the same stamp, seen later, proves the same content.
     pub settled: bool,
-    /// What the scan found; `None` for a file larger than [`SCAN_BYTES_MAX`].
+    /// What the scan found; `None` for a file that was too large for it.
     pub facts: Option<T>,
 }
 
@@ -88,9 +88,34 @@ pub struct Known<T> {
 #[derive(Clone, Debug)]
 pub struct FileIndex<T>(Arc<Inner<T>>);
 
+/// Looks for something in a file, one piece of its content after the other.
+pub trait Pieces<T> {
+    /// Takes the next piece.
+    fn take(&mut self, piece: &[u8]);
+
+    /// What there was.
+    fn end(self: Box<Self>) -> T;
+}
+
+/// Where there is nothing to look for.
+impl Pieces<()> for () {
+    fn take(&mut self, _: &[u8]) {}
+
+    fn end(self: Box<Self>) {}
+}
+
+/// How a content is looked at while it is hashed.
+#[derive(Debug)]
+enum Scan<T> {
+    /// All of it at once, unless it is larger than [`SCAN_BYTES_MAX`].
+    Whole(fn(&[u8]) -> T),
+    /// Piece by piece.
+    Pieces(fn() -> Box<dyn Pieces<T>>),
+}
+
 #[derive(Debug)]
 struct Inner<T> {
-    scan: fn(&[u8]) -> T,
+    scan: Scan<T>,
     generation_max: usize,
     memory: Mutex<Generations<T>>,
     /// What was known before the last restart, until somebody asks for the first file.
@@ -116,8 +141,18 @@ struct Generations<T> {
 }
 
 impl<T: Clone> FileIndex<T> {
-    /// An empty index of at most `entries_max` files; `scan` sees every content read, once.
+    /// An empty index of at most `entries_max` files; `scan` sees every content read, once, unless it is
+    /// larger than [`SCAN_BYTES_MAX`].
     pub fn new(entries_max: usize, scan: fn(&[u8]) -> T) -> Self {
+        Self::with(entries_max, Scan::Whole(scan))
+    }
+
+    /// As [`FileIndex::new`], for contents of any size: what `scan` makes sees each piece by piece.
+    pub fn in_pieces(entries_max: usize, scan: fn() -> Box<dyn Pieces<T>>) -> Self {
+        Self::with(entries_max, Scan::Pieces(scan))
+    }
+
+    fn with(entries_max: usize, scan: Scan<T>) -> Self {
         let memory = Generations { young: HashMap::new(), old: HashMap::new(), fresh: 0 };
         Self(Arc::new(Inner {
             scan,
@@ -241,12 +276,19 @@ impl<T: Clone> FileIndex<T> {
     }
 
     fn read_content(&self, file: &mut File, size: u64) -> io::Result<(Digest, Option<T>)> {
-        if size <= SCAN_BYTES_MAX {
-            let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or_default() + 1);
-            file.take(SCAN_BYTES_MAX + 1).read_to_end(&mut bytes)?;
-            return Ok((Digest::of(&bytes), Some((self.0.scan)(&bytes))));
+        match self.0.scan {
+            Scan::Whole(scan) if size <= SCAN_BYTES_MAX => {
+                let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or_default() + 1);
+                file.take(SCAN_BYTES_MAX + 1).read_to_end(&mut bytes)?;
+                Ok((Digest::of(&bytes), Some(scan(&bytes))))
+            }
+            Scan::Whole(_) => Ok((digest_of(file)?, None)),
+            Scan::Pieces(begin) => {
+                let mut scan = begin();
+                let digest = digest_with(file, |piece| scan.take(piece))?;
+                Ok((digest, Some(scan.end())))
+            }
         }
-        Ok((digest_of(file)?, None))
     }
 }
 
@@ -334,6 +376,30 @@ mod tests {
         }
         let memory = index.0.memory.lock().unwrap();
         assert!(memory.young.len() + memory.old.len() <= 8);
+    }
+
+    #[test]
+    fn files_of_any_size_are_looked_at_in_pieces() {
+        #[derive(Default)]
+        struct Length(u64);
+        impl Pieces<u64> for Length {
+            fn take(&mut self, piece: &[u8]) {
+                self.0 += piece.len() as u64;
+            }
+
+            fn end(self: Box<Self>) -> u64 {
+                self.0
+            }
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        let index = FileIndex::in_pieces(9, || Box::<Length>::default());
+        for size in [0, 1, SCAN_BYTES_MAX + 1] {
+            File::create(&path).unwrap().set_len(size).unwrap();
+            let known = index.digest(&path).unwrap();
+            assert_eq!((known.size, known.facts), (size, Some(size)));
+            assert_eq!(known.digest, Digest::of(&vec![0; usize::try_from(size).unwrap()]));
+        }
     }
 
     #[test]

@@ -24,12 +24,12 @@ use std::sync::Arc;
 
 use super::inputs::{About, Extent, Held, Inputs, absolute, working_folders};
 use crate::compiler::Plan;
-use crate::compiler::rustc::mentions::{Extra, is_closed, mentions};
+use crate::compiler::rustc::mentions::{Extra, Scan};
 use crate::compiler::rustc::{CratePlan, environment};
 use crate::job::outcome::is_artifact;
 use crate::job::reads::PathList;
 use crate::job::{Digest, Kind, LocalReason, RustTool};
-use crate::store::stamps::FileIndex;
+use crate::store::stamps::{FileIndex, Pieces};
 use crate::store::walk::{Added, TreeBuilder, WalkError};
 use crate::toolchain::resolve::Resolved;
 
@@ -46,9 +46,19 @@ pub type Mentions = Option<Arc<BTreeSet<Extra>>>;
 /// What files of crates say.
 pub type CrateIndex = FileIndex<Mentions>;
 
+impl Pieces<Mentions> for Scan {
+    fn take(&mut self, piece: &[u8]) {
+        Self::take(self, piece);
+    }
+
+    fn end(self: Box<Self>) -> Mentions {
+        Self::end(*self).map(Arc::new)
+    }
+}
+
 /// An empty index.
 fn index() -> CrateIndex {
-    FileIndex::new(INDEX_MAX, |bytes| (!is_closed(bytes)).then(|| Arc::new(mentions(bytes))))
+    FileIndex::in_pieces(INDEX_MAX, || Box::<Scan>::default())
 }
 
 /// A crate whose inputs are wanted.

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::Path;
-use std::sync::Arc;
 
 use super::{CrateIndex, CrateReader, Mentions, unreadable};
 use crate::compiler::rustc::Depth;
@@ -64,23 +63,9 @@ fn reach(
 
 /// The crates that the compiled crate at `path` speaks of; `None` when that is not known.
 fn mentioned(path: &str, index: &CrateIndex) -> Result<Mentions, LocalReason> {
-    let look = |path: &str| {
-        let known = index.digest(Path::new(path));
-        known.map_err(|error| LocalReason::UnreadableInput(format!("`{path}`: {error}")))
-    };
-    if let Some(facts) = look(path)?.facts {
-        return Ok(facts);
-    }
-    // It is too large to look into. What can be loaded is then mostly macros with all that they are
-    // made of; of others the metadata may stand beside.
-    if path.ends_with(".so") {
-        return Ok(Some(Arc::default()));
-    }
-    let beside = path.strip_suffix(".rlib").map(|stem| format!("{stem}.rmeta"));
-    match beside.filter(|beside| Path::new(beside).is_file()) {
-        Some(beside) => Ok(look(&beside)?.facts.flatten()),
-        None => Ok(None),
-    }
+    let known = index.digest(Path::new(path));
+    let unreadable = |error| LocalReason::UnreadableInput(format!("`{path}`: {error}"));
+    Ok(known.map_err(unreadable)?.facts.flatten())
 }
 
 /// The kind of a compiled crate's file, by the order of [`ARTIFACTS`], and its name without `lib` and

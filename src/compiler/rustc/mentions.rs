@@ -50,25 +50,88 @@ const METADATA: &[u8] = b"rust_metadata_";
 /// compilers do (`create_compressed_metadata_file` in `rustc_codegen_ssa`).
 const LENGTH: usize = 8;
 
-/// Whether the bytes are those of a crate whose uses nobody can read off.
-pub fn is_closed(bytes: &[u8]) -> bool {
-    is_loaded_crate(bytes) && !has_plain_metadata(bytes)
+/// Most bytes of any of these texts, and of what belongs together with one.
+const TEXT_BYTES_MAX: usize = 64;
+
+/// What the beginning of a file says of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Form {
+    /// An archive or bare metadata.
+    Plain,
+    /// Something that can be loaded.
+    Loaded,
+    /// No crate.
+    Other,
 }
 
-/// The extra parts in the bytes of a compiled crate; none in other files.
-pub fn mentions(bytes: &[u8]) -> BTreeSet<Extra> {
-    let is_plain = MAGICS.iter().any(|magic| bytes.starts_with(magic));
-    if !(is_plain || is_loaded_crate(bytes) && has_plain_metadata(bytes)) {
-        return BTreeSet::new();
+impl Form {
+    fn of(start: &[u8]) -> Self {
+        if MAGICS.iter().any(|magic| start.starts_with(magic)) {
+            Self::Plain
+        } else if start.starts_with(LOADED) {
+            Self::Loaded
+        } else {
+            Self::Other
+        }
     }
-    memchr_iter(b'-', bytes)
-        .filter_map(|at| Extra::of_digits(bytes.get(at + 1..at + 1 + DIGITS)?))
-        .collect()
 }
 
-fn is_loaded_crate(bytes: &[u8]) -> bool {
-    let has = |text| memmem::find(bytes, text).is_some();
-    bytes.starts_with(LOADED) && has(METADATA) && !has(MACROS)
+/// Looks for the extra parts in the bytes of a file, one piece after the other.
+#[derive(Debug, Default)]
+pub struct Scan {
+    form: Option<Form>,
+    /// The end of what came so far, where a text may have begun.
+    rest: Vec<u8>,
+    has_macros: bool,
+    has_metadata: bool,
+    is_plain: bool,
+    found: BTreeSet<Extra>,
+}
+
+impl Scan {
+    /// Takes the next piece.
+    pub fn take(&mut self, piece: &[u8]) {
+        if self.form == Some(Form::Other) {
+            return;
+        }
+        self.rest.extend_from_slice(piece);
+        if self.form.is_none() && self.rest.len() < TEXT_BYTES_MAX {
+            return;
+        }
+        self.look();
+    }
+
+    /// The extra parts, none in a file that is no crate; `None` for a crate where nobody can read them
+    /// off.
+    pub fn end(mut self) -> Option<BTreeSet<Extra>> {
+        self.look();
+        match self.form {
+            Some(Form::Plain) => Some(self.found),
+            // Macros use nothing that the compiler would look for.
+            Some(Form::Loaded) if self.has_macros || !self.has_metadata => Some(BTreeSet::new()),
+            Some(Form::Loaded) => self.is_plain.then_some(self.found),
+            Some(Form::Other) | None => Some(BTreeSet::new()),
+        }
+    }
+
+    /// Looks through what there is, and keeps its end.
+    fn look(&mut self) {
+        let bytes = &self.rest;
+        match self.form.get_or_insert_with(|| Form::of(bytes)) {
+            Form::Other => return self.rest = Vec::new(),
+            Form::Plain => {}
+            Form::Loaded => {
+                let has = |text| memmem::find(bytes, text).is_some();
+                self.has_macros = self.has_macros || has(MACROS);
+                self.has_metadata = self.has_metadata || has(METADATA);
+                self.is_plain = self.is_plain || has_plain_metadata(bytes);
+            }
+        }
+        let extra = |at: usize| Extra::of_digits(bytes.get(at + 1..at + 1 + DIGITS)?);
+        self.found.extend(memchr_iter(b'-', bytes).filter_map(extra));
+        let done = bytes.len().saturating_sub(TEXT_BYTES_MAX);
+        self.rest.drain(..done);
+    }
 }
 
 fn has_plain_metadata(bytes: &[u8]) -> bool {
@@ -84,21 +147,39 @@ fn has_plain_metadata(bytes: &[u8]) -> bool {
 mod tests {
     use super::*;
 
+    /// What is found in one piece, and in pieces of every length.
+    fn found(bytes: &[u8]) -> Option<BTreeSet<Extra>> {
+        let in_pieces = |length| {
+            let mut scan = Scan::default();
+            bytes.chunks(length).for_each(|piece| scan.take(piece));
+            scan.end()
+        };
+        let whole = in_pieces(bytes.len());
+        for length in 1..bytes.len() {
+            assert_eq!(in_pieces(length), whole, "in pieces of {length}");
+        }
+        whole
+    }
+
     #[test]
     fn texts_of_the_shape_are_found() {
         let bytes =
             b"rust\0\0\0\x0a..serde-00000000000000ff.x-123-0123456789abcdeg-fedcba9876543210";
-        let found = mentions(bytes);
         let wanted = ["libserde-00000000000000ff", "x-fedcba9876543210"];
-        assert!(found.iter().copied().eq(wanted.map(|stem| Extra::of_stem(stem).unwrap())));
-        assert!(mentions(b"text -00000000000000ff").is_empty());
+        let wanted = wanted.map(|stem| Extra::of_stem(stem).unwrap());
+        assert_eq!(found(bytes), Some(wanted.into()));
+        let later = [&b"!<arch>\n"[..], &[b'.'; 300], &bytes[8..], &[b'.'; 100]].concat();
+        assert_eq!(found(&later), Some(wanted.into()));
+        let none = Some(BTreeSet::new());
+        assert_eq!(found(b"text -00000000000000ff"), none);
+        assert_eq!(Scan::default().end(), none);
         let loaded = |rest: &[u8]| [b"\x7fELF..rust_metadata_a_0..", rest].concat();
         let plain = loaded(b"rust\0\0\0\x0a........rust\0\0\0\x0a-00000000000000ff");
-        assert!(!is_closed(&plain) && mentions(&plain).len() == 1);
+        assert_eq!(found(&plain).unwrap().len(), 1);
         let compressed = loaded(b"rust\0\0\0\x0a-00000000000000ff");
-        assert!(is_closed(&compressed) && mentions(&compressed).is_empty());
-        assert!(!is_closed(b"\x7fELF, of C"));
-        assert!(!is_closed(&loaded(b"__rustc_proc_macro_decls_0")));
+        assert_eq!(found(&compressed), None);
+        assert_eq!(found(b"\x7fELF, of C -00000000000000ff"), none);
+        assert_eq!(found(&loaded(b"__rustc_proc_macro_decls_0 -00000000000000ff")), none);
         for stem in ["libserde", "libserde-00000000000000F0", "libserde-0", "-"] {
             assert_eq!(Extra::of_stem(stem), None, "{stem}");
         }

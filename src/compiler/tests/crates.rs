@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::compiler::rustc::dep_info::{self, DepInfo};
-use crate::compiler::rustc::mentions::{Extra, mentions};
+use crate::compiler::rustc::mentions::{Extra, Scan};
 use crate::compiler::rustc::plan;
 use crate::compiler::{Plan, Verdict};
 use crate::exec::{Ended, Finished, Spec, run};
@@ -260,7 +260,9 @@ async fn crates_speak_of_the_crates_that_they_use() {
     for suffix in ["rmeta", "rlib"] {
         let found = |stem: String| {
             let bytes = fs::read(folder.join(format!("{stem}.{suffix}"))).unwrap();
-            let found = mentions(&bytes);
+            let mut scan = Scan::default();
+            scan.take(&bytes);
+            let found = scan.end().unwrap();
             [one, two, three].map(|digits| found.contains(&extra(digits)))
         };
         let of_one = found(format!("libone-{one}"));

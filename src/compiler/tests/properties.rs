@@ -175,8 +175,14 @@ proptest! {
     ) {
         for bytes in [&bytes[..], text.as_bytes()] {
             let _ = dep_info::parse(bytes);
-            for magic in [&b""[..], b"rust\0\0\0", b"!<arch>\n"] {
-                let _ = mentions::mentions(&[magic, bytes].concat());
+            for magic in [&b""[..], b"rust\0\0\0", b"!<arch>\n", b"\x7fELFrust_metadata_"] {
+                let bytes = [magic, bytes].concat();
+                let found = |length| {
+                    let mut scan = mentions::Scan::default();
+                    bytes.chunks(length).for_each(|piece| scan.take(piece));
+                    scan.end()
+                };
+                prop_assert_eq!(found(7), found(bytes.len().max(1)));
             }
         }
     }
