@@ -7,13 +7,14 @@
 //! it would here, the compiler's own list tells; where it lacked a file, it fails, and the words of
 //! the failure or the local compile that follows tell which ([`learned`]).
 //!
-//! Reading order: [`discover`] and [`find`] (the story), `package`, `uses`, `native`, [`answered`],
+//! Reading order: [`discover`] and [`find`] (the story), `package`, `uses` (with `sources`), `native`, [`answered`],
 //! [`learned`] (with `words`), [`study`].
 
 pub(super) mod answered;
 pub mod learned;
 mod native;
 mod package;
+mod sources;
 pub mod study;
 mod uses;
 mod words;
@@ -45,6 +46,9 @@ pub type Mentions = Option<Arc<BTreeSet<Extra>>>;
 
 /// What files of crates say.
 pub type CrateIndex = FileIndex<Mentions>;
+
+/// Whether sources define macros.
+pub type MacroIndex = FileIndex<bool>;
 
 impl Pieces<Mentions> for Scan {
     fn take(&mut self, piece: &[u8]) {
@@ -131,6 +135,8 @@ impl CrateReader {
 pub struct Crates {
     /// What is in files.
     pub index: CrateIndex,
+    /// Which sources define macros.
+    pub macros: MacroIndex,
     /// What was learned.
     pub learned: Learned,
 }
@@ -138,7 +144,7 @@ pub struct Crates {
 impl Crates {
     /// What the file at `path` holds.
     pub fn open(path: PathBuf) -> Self {
-        Self { index: index(), learned: Learned::open(path) }
+        Self { index: index(), macros: sources::index(), learned: Learned::open(path) }
     }
 }
 
@@ -154,13 +160,13 @@ pub async fn discover(
         return Err(LocalReason::OnlyHere(reader.krate.name.clone()));
     }
     let lesson = crates.learned.of(&reader.key());
-    let (reader, index) = (reader.clone(), crates.index.clone());
+    let (reader, index, macros) = (reader.clone(), crates.index.clone(), crates.macros.clone());
     let finding = tokio::task::spawn_blocking(move || {
         let mut named = lesson.variables.clone();
         named.extend(reader.set_by_script());
         let links = reader.krate.links;
         let environment = environment::remote_environment(&reader.environment, &named, links)?;
-        Ok((find(&reader, &lesson, &index)?, environment))
+        Ok((find(&reader, &lesson, (&index, &macros))?, environment))
     });
     finding.await.map_err(|_| LocalReason::Stopping)?
 }
@@ -172,7 +178,7 @@ pub async fn discover(
 pub fn find(
     reader: &CrateReader,
     lesson: &Lesson,
-    index: &CrateIndex,
+    (index, macros): (&CrateIndex, &MacroIndex),
 ) -> Result<Held, LocalReason> {
     let mut builder = TreeBuilder::new(index);
     // 1. The package, with the crate's root, and what its build script made.
@@ -184,7 +190,8 @@ pub fn find(
     package::add(reader, &source, &mut builder)?;
     // 2. Compiled crates, and what a linker takes besides.
     let is_crate = |path: &&String| is_artifact(path);
-    uses::add(reader, lesson.files.iter().filter(is_crate).cloned(), index, &mut builder)?;
+    let missing = lesson.files.iter().filter(is_crate).cloned();
+    uses::add(reader, missing, (index, macros), &mut builder)?;
     native::add(reader, &mut builder)?;
     // 3. Files that the command names, and those that were missing once.
     let target = reader.krate.target.iter().filter(|target| target.ends_with(".json"));

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::Path;
 
-use super::{CrateIndex, CrateReader, Mentions, unreadable};
+use super::{CrateIndex, CrateReader, MacroIndex, Mentions, sources, unreadable};
 use crate::compiler::rustc::Depth;
 use crate::compiler::rustc::mentions::Extra;
 use crate::job::LocalReason;
@@ -13,12 +13,12 @@ use crate::store::walk::TreeBuilder;
 /// The files of one compiled crate in a folder, by the order of [`ARTIFACTS`].
 type Files = [Option<String>; 3];
 
-/// Adds what the command names, what was `missing` once, and what is reached from there. Where objects
-/// are not needed, metadata alone will do.
+/// Adds what the command names, what was `missing` once, and what is reached from there, each with the
+/// sources of its macros. Where objects are not needed, metadata alone will do.
 pub(super) fn add(
     reader: &CrateReader,
     missing: impl Iterator<Item = String>,
-    index: &CrateIndex,
+    (index, macros): (&CrateIndex, &MacroIndex),
     builder: &mut TreeBuilder<'_, Mentions>,
 ) -> Result<(), LocalReason> {
     let krate = &reader.krate;
@@ -27,7 +27,8 @@ pub(super) fn add(
     let named = named.map(|path| reader.absolute(path)).chain(missing).collect();
     let shelf = Shelf::of(reader);
     reach(named, shelf, krate.depth, index, &mut |path| {
-        builder.add(path).map(drop).map_err(unreadable)
+        builder.add(path).map_err(unreadable)?;
+        sources::add(reader, path, macros, builder)
     })
 }
 
@@ -70,7 +71,7 @@ fn mentioned(path: &str, index: &CrateIndex) -> Result<Mentions, LocalReason> {
 
 /// The kind of a compiled crate's file, by the order of [`ARTIFACTS`], and its name without `lib` and
 /// suffix.
-fn crate_file(path: &str) -> Option<(usize, &str)> {
+pub(super) fn crate_file(path: &str) -> Option<(usize, &str)> {
     let kind = ARTIFACTS.iter().position(|suffix| path.ends_with(suffix))?;
     let name = path.rsplit('/').next()?.strip_prefix("lib")?;
     Some((kind, name.strip_suffix(ARTIFACTS[kind])?))
