@@ -10,7 +10,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use rustix::fs::{FlockOperation, flock};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
@@ -43,7 +42,7 @@ use crate::exec;
 use crate::job::wire::BlobClass;
 use crate::job::{ClientId, Digest, LocalReason};
 use crate::lifecycle::Lifecycle;
-use crate::store::{StampsFile, stamps::FileIndex};
+use crate::store::{FolderLock, StampsFile, stamps::FileIndex};
 use crate::toolchain::Packed;
 use crate::toolchain::resolve::{Resolved, Resolver};
 
@@ -294,14 +293,9 @@ async fn idle_for(daemon: &Daemon) {
 }
 
 /// The listener and the lock that makes this daemon the only one; `None` when there is another.
-fn take_socket(path: &Path) -> io::Result<Option<(UnixListener, File)>> {
+fn take_socket(path: &Path) -> io::Result<Option<(UnixListener, FolderLock)>> {
     socket::prepare_folder(path)?;
-    let lock = File::create(path.with_extension("lock"))?;
-    match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => {}
-        Err(rustix::io::Errno::WOULDBLOCK) => return wait_for_other(path, &lock),
-        Err(error) => return Err(error.into()),
-    }
+    let Some(lock) = take_lock(path)? else { return wait_for_other(path) };
     // Left over by a daemon that was killed.
     let _ = std::fs::remove_file(path);
     let listener = UnixListener::bind(path)?;
@@ -309,15 +303,19 @@ fn take_socket(path: &Path) -> io::Result<Option<(UnixListener, File)>> {
     Ok(Some((listener, lock)))
 }
 
+/// The lock beside the socket at `path`; `None` when another daemon has it.
+fn take_lock(path: &Path) -> io::Result<Option<FolderLock>> {
+    FolderLock::take(File::create(path.with_extension("lock"))?)
+}
+
 /// Another daemon is starting or running: done when its socket answers, or it gave up.
-fn wait_for_other(path: &Path, lock: &File) -> io::Result<Option<(UnixListener, File)>> {
+fn wait_for_other(path: &Path) -> io::Result<Option<(UnixListener, FolderLock)>> {
     let deadline = Instant::now() + Duration::from_secs(5);
     while Instant::now() < deadline {
         if socket::connect(path).is_ok() {
             return Ok(None);
         }
-        if flock(lock, FlockOperation::NonBlockingLockExclusive).is_ok() {
-            flock(lock, FlockOperation::Unlock)?;
+        if take_lock(path).is_ok_and(|lock| lock.is_some()) {
             return take_socket(path);
         }
         std::thread::sleep(Duration::from_millis(5));

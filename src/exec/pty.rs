@@ -132,15 +132,8 @@ mod tests {
             environment: [("PATH".into(), "/usr/bin:/bin".into())].into(),
             ..Spec::of("/bin/sh".as_ref())
         };
-        let confinement = Confinement {
-            umask: 0,
-            file_bytes_max: 1 << 20,
-            data_bytes_max: None,
-            doors: Vec::new().into(),
-            inherited: Vec::new(),
-            listener: None,
-            terminals: Some(Terminals::open(70, Some(50)).unwrap()),
-        };
+        let terminals = Some(Terminals::open(70, Some(50)).unwrap());
+        let confinement = Confinement { terminals, ..Confinement::loose() };
         let done = run_confined(spec, confinement).await.unwrap();
         assert_eq!(done.status, Ended::Code(0));
         assert_eq!(String::from_utf8_lossy(&done.stdout), "24 50\n24 70\nno\n");

@@ -2,7 +2,7 @@
 
 use std::error::Error as _;
 use std::fs::File;
-use std::io;
+use std::io::{self, Read};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use crate::job::{Digest, Space};
 
 use super::compressed::{frame_bytes_max, open_frame_async};
 use super::https::NoConnection;
-use super::streamed::{self, Unreceived};
+use super::streamed::{self, Unopened, Unreceived};
 use super::{BLOB_BYTES_MAX, Compressed, StoreError};
 
 /// How hard the store is asked.
@@ -285,20 +285,19 @@ async fn receive_object(
         Ok(target) => target,
         Err(error) => return Ok(Err(Unreceived::Target(error))),
     };
-    let receiving = match found.payload {
-        GetResultPayload::File(frame, _) => tokio::task::spawn_blocking(move || {
-            streamed::open_into(digest, frame, bytes_max, &mut target)
-        }),
+    let frame: Box<dyn Read + Send> = match found.payload {
+        GetResultPayload::File(frame, _) => Box::new(frame),
         GetResultPayload::Stream(pieces) => {
-            let frame = SyncIoBridge::new(StreamReader::new(pieces.map_err(io::Error::other)));
-            tokio::task::spawn_blocking(move || {
-                streamed::open_into(digest, frame, bytes_max, &mut target)
-            })
+            let pieces = StreamReader::new(pieces.map_err(io::Error::other));
+            Box::new(SyncIoBridge::new(pieces))
         }
     };
+    let opening = move || streamed::open_into(digest, frame, bytes_max, &mut target);
     let passing = |source| object_store::Error::Generic { store: "blob", source };
-    match receiving.await {
-        Ok(received) => received.map_err(|error| passing(error.into())),
+    match tokio::task::spawn_blocking(opening).await {
+        Ok(Ok(())) => Ok(Ok(())),
+        Ok(Err(Unopened::Final(error))) => Ok(Err(error)),
+        Ok(Err(Unopened::Passing(error))) => Err(passing(error.into())),
         Err(stopping) => Err(passing(stopping.into())),
     }
 }

@@ -80,6 +80,25 @@ pub(super) async fn open_frame_async(
     open_frame(digest, &frame, bytes_max)
 }
 
+/// How many bytes the frame that begins with `start` says to hold, at most `bytes_max`.
+pub(super) fn announced_size(
+    digest: Digest,
+    start: &[u8],
+    bytes_max: u64,
+) -> Result<u64, StoreError> {
+    match get_frame_content_size(start) {
+        Ok(Some(size)) if size > BLOB_BYTES_MAX => {
+            // Nobody of ours writes such a frame.
+            Err(StoreError::Corrupt(digest))
+        }
+        Ok(Some(size)) if size > bytes_max => {
+            Err(StoreError::TooLarge { digest, size, limit: bytes_max })
+        }
+        Ok(Some(size)) => Ok(size),
+        Ok(None) | Err(_) => Err(StoreError::Corrupt(digest)),
+    }
+}
+
 /// Decompresses `frame` into at most `bytes_max` bytes and checks the digest.
 ///
 /// The announced size is the capacity: a frame that holds more than it announces is corrupt.
@@ -89,14 +108,7 @@ pub(super) fn open_frame(
     bytes_max: u64,
 ) -> Result<Vec<u8>, StoreError> {
     let corrupt = StoreError::Corrupt(digest);
-    let Ok(Some(size)) = get_frame_content_size(frame) else { return Err(corrupt) };
-    if size > BLOB_BYTES_MAX {
-        // Nobody of ours writes such a frame.
-        return Err(corrupt);
-    }
-    if size > bytes_max {
-        return Err(StoreError::TooLarge { digest, size, limit: bytes_max });
-    }
+    let size = announced_size(digest, frame, bytes_max)?;
     let capacity = usize::try_from(size).map_err(|_| corrupt.clone())?;
     match frames::decompress(frame, capacity) {
         Ok(bytes) if Digest::of(&bytes) == digest => Ok(bytes),

@@ -14,13 +14,16 @@ const CHUNK_BYTES: usize = 256 << 10;
 /// # Errors
 /// Those of reading.
 pub fn digest_of(reader: &mut impl Read) -> io::Result<Digest> {
-    digest_with(reader, |_| ())
+    digest_with(reader, |_| Ok(()))
 }
 
 /// As [`digest_of`]; `look` sees one piece after the other.
+///
+/// # Errors
+/// Those of reading, and of `look`.
 pub(super) fn digest_with(
     reader: &mut impl Read,
-    mut look: impl FnMut(&[u8]),
+    mut look: impl FnMut(&[u8]) -> io::Result<()>,
 ) -> io::Result<Digest> {
     let mut hasher = Sha256::new();
     let mut chunk = vec![0; CHUNK_BYTES];
@@ -29,7 +32,7 @@ pub(super) fn digest_with(
             0 => return Ok(Digest::from_bytes(hasher.finalize().into())),
             length => {
                 hasher.update(&chunk[..length]);
-                look(&chunk[..length]);
+                look(&chunk[..length])?;
             }
         }
     }

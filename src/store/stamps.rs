@@ -285,7 +285,10 @@ impl<T: Clone> FileIndex<T> {
             Scan::Whole(_) => Ok((digest_of(file)?, None)),
             Scan::Pieces(begin) => {
                 let mut scan = begin();
-                let digest = digest_with(file, |piece| scan.take(piece))?;
+                let digest = digest_with(file, |piece| {
+                    scan.take(piece);
+                    Ok(())
+                })?;
                 Ok((digest, Some(scan.end())))
             }
         }

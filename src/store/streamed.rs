@@ -7,10 +7,11 @@ use std::io::{self, Cursor, Read, Seek as _, Write as _};
 use sha2::{Digest as _, Sha256};
 use zstd::stream::read::Decoder;
 use zstd::stream::write::Encoder;
-use zstd::zstd_safe::get_frame_content_size;
 
+use super::compressed::announced_size;
 use super::frames::LEVEL;
-use super::{BLOB_BYTES_MAX, Compressed, StoreError};
+use super::hash::digest_with;
+use super::{Compressed, StoreError};
 use crate::job::Digest;
 
 /// From this size on, in bytes, a blob is not held in memory.
@@ -29,18 +30,7 @@ const WINDOW_LOG_MAX: u32 = 23;
 pub fn pack(file: &mut File, size: u64) -> io::Result<Compressed> {
     let mut encoder = Encoder::new(Vec::new(), LEVEL)?;
     encoder.set_pledged_src_size(Some(size))?;
-    let mut hasher = Sha256::new();
-    let mut chunk = vec![0; CHUNK_BYTES];
-    loop {
-        match file.read(&mut chunk)? {
-            0 => break,
-            length => {
-                hasher.update(&chunk[..length]);
-                encoder.write_all(&chunk[..length])?;
-            }
-        }
-    }
-    let digest = Digest::from_bytes(hasher.finalize().into());
+    let digest = digest_with(file, |piece| encoder.write_all(piece))?;
     Ok(Compressed { digest, size, zstd: encoder.finish()?.into() })
 }
 
@@ -55,51 +45,58 @@ pub enum Unreceived {
     Target(io::Error),
 }
 
+/// Why a frame was not opened.
+pub(super) enum Unopened {
+    /// It did not come whole: another try may succeed.
+    Passing(io::Error),
+    /// Another try would end the same way.
+    Final(Unreceived),
+}
+
+impl From<StoreError> for Unopened {
+    fn from(error: StoreError) -> Self {
+        Self::Final(error.into())
+    }
+}
+
+impl Unopened {
+    fn target(error: io::Error) -> Self {
+        Self::Final(Unreceived::Target(error))
+    }
+}
+
 /// Fills `target` with what is in `frame`, at most `bytes_max` bytes, and checks the digest; blocking.
-///
-/// # Errors
-/// Outside, those of reading the frame from where it comes; inside, what is wrong with it.
 pub(super) fn open_into(
     digest: Digest,
     mut frame: impl Read,
     bytes_max: u64,
     target: &mut File,
-) -> io::Result<Result<(), Unreceived>> {
-    let corrupt = || Ok(Err(StoreError::Corrupt(digest).into()));
+) -> Result<(), Unopened> {
+    let corrupt = || StoreError::Corrupt(digest);
     let mut header = Vec::new();
-    frame.by_ref().take(HEADER_BYTES_MAX).read_to_end(&mut header)?;
-    let size = match get_frame_content_size(&header) {
-        Ok(Some(size)) if size <= BLOB_BYTES_MAX => size,
-        // Nobody of ours writes such a frame.
-        _ => return corrupt(),
-    };
-    if size > bytes_max {
-        return Ok(Err(StoreError::TooLarge { digest, size, limit: bytes_max }.into()));
-    }
-    if let Err(error) = empty(target) {
-        return Ok(Err(Unreceived::Target(error)));
-    }
-    let mut decoder = Decoder::new(Cursor::new(header).chain(frame))?.single_frame();
-    decoder.window_log_max(WINDOW_LOG_MAX)?;
-    let (mut hasher, mut left) = (Sha256::new(), size);
-    let mut chunk = vec![0; CHUNK_BYTES];
+    let begun = frame.by_ref().take(HEADER_BYTES_MAX).read_to_end(&mut header);
+    begun.map_err(Unopened::Passing)?;
+    let mut left = announced_size(digest, &header, bytes_max)?;
+    empty(target).map_err(Unopened::target)?;
+    let decoder = Decoder::new(Cursor::new(header).chain(frame)).map_err(Unopened::Passing)?;
+    let mut decoder = decoder.single_frame();
+    decoder.window_log_max(WINDOW_LOG_MAX).map_err(Unopened::Passing)?;
+    let (mut hasher, mut chunk) = (Sha256::new(), vec![0; CHUNK_BYTES]);
     loop {
         let length = match decoder.read(&mut chunk) {
             Ok(0) => break,
             Ok(length) if length as u64 <= left => length,
-            Err(error) if is_of_transport(&error) => return Err(error),
-            Ok(_) | Err(_) => return corrupt(),
+            Err(error) if is_of_transport(&error) => return Err(Unopened::Passing(error)),
+            Ok(_) | Err(_) => return Err(corrupt().into()),
         };
         left -= length as u64;
         hasher.update(&chunk[..length]);
-        if let Err(error) = target.write_all(&chunk[..length]) {
-            return Ok(Err(Unreceived::Target(error)));
-        }
+        target.write_all(&chunk[..length]).map_err(Unopened::target)?;
     }
     // Nothing may follow it.
-    let is_alone = decoder.finish().read(&mut [0])? == 0;
+    let is_alone = decoder.finish().read(&mut [0]).map_err(Unopened::Passing)? == 0;
     let is_right = Digest::from_bytes(hasher.finalize().into()) == digest;
-    if left == 0 && is_alone && is_right { Ok(Ok(())) } else { corrupt() }
+    if left == 0 && is_alone && is_right { Ok(()) } else { Err(corrupt().into()) }
 }
 
 /// An earlier try may have left something in it.
@@ -136,8 +133,11 @@ mod tests {
     /// Opens `frame` where something stood before.
     fn open(digest: Digest, frame: &[u8], bytes_max: u64) -> Result<Vec<u8>, Unreceived> {
         let mut target = file(b"what an earlier try left");
-        open_into(digest, frame, bytes_max, &mut target).unwrap()?;
-        Ok(content(target))
+        match open_into(digest, frame, bytes_max, &mut target) {
+            Ok(()) => Ok(content(target)),
+            Err(Unopened::Final(error)) => Err(error),
+            Err(Unopened::Passing(error)) => panic!("{error}"),
+        }
     }
 
     #[test]

@@ -63,8 +63,9 @@ impl<'a> Early<'a> {
                 match announced(&words[line]) {
                     Some(said) if said.artifact == *wanted => {
                         words.truncate(read);
-                        let told = read_target(prepared, told).await;
-                        return self.send((words, told), prepared, blobs, tell).await;
+                        return self
+                            .send(said.artifact, (words, told), prepared, blobs, tell)
+                            .await;
                     }
                     Some(said) if said.emit == DEP_INFO => told = Some(said.artifact),
                     Some(_) | None => {}
@@ -76,14 +77,18 @@ impl<'a> Early<'a> {
     /// Whatever goes wrong is told by the result.
     async fn send(
         &self,
-        (words, told): (Vec<u8>, Option<(u32, Bytes)>),
+        path: String,
+        (words, told): (Vec<u8>, Option<String>),
         prepared: &Arc<Prepared>,
         blobs: &Blobs,
         tell: Tell<'_>,
     ) {
-        let wanted = self.job.submit.announced.clone();
-        let Some((mode, bytes)) = read_target(prepared, wanted.clone()).await else { return };
-        let told = told.map_or_else(Bytes::new, |(_, told)| told);
+        let Some((mode, bytes)) = read_target(prepared, path.clone()).await else { return };
+        let told = match told {
+            Some(told) => read_target(prepared, told).await.map(|(_, told)| told),
+            None => None,
+        };
+        let told = told.unwrap_or_default();
         if told.len() > WORDS_BYTES_MAX {
             return;
         }
@@ -92,20 +97,16 @@ impl<'a> Early<'a> {
             return tracing::debug!(job = %self.job.submit.job, %error, "early output was not stored");
         }
         let content = Content::Blob { digest: part.digest, size: part.size };
-        let output = Output { path: wanted.unwrap_or_default(), mode, content };
-        let (proof, stderr, told) = (self.job.proof.clone(), words.into(), told);
-        tell(Word::Progress(Progress::Early(Box::new(EarlyOutput {
-            proof,
-            output,
-            stderr,
-            told,
-        }))));
+        let output = Output { path, mode, content };
+        let (proof, stderr) = (self.job.proof.clone(), words.into());
+        let early = EarlyOutput { proof, output, stderr, told };
+        tell(Word::Progress(Progress::Early(Box::new(early))));
     }
 }
 
 /// Mode and bytes of the output at `path`, if it is one and is there.
-async fn read_target(prepared: &Arc<Prepared>, path: Option<String>) -> Option<(u32, Bytes)> {
-    let (path, prepared) = (path?, prepared.clone());
+async fn read_target(prepared: &Arc<Prepared>, path: String) -> Option<(u32, Bytes)> {
+    let prepared = prepared.clone();
     let found = blocking(move || {
         let target = prepared.layout.targets.iter().find(|it| it.wanted.path == path);
         Ok(target.and_then(|target| read_open(&prepared, target).ok().flatten()))

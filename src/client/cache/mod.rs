@@ -225,10 +225,7 @@ impl Results {
                     Place::Inside(bytes.clone())
                 }
                 body => {
-                    let digest = match file.digest {
-                        Some(digest) => digest,
-                        None => body.digest()?,
-                    };
+                    let digest = file.digest.map_or_else(|| body.digest(), Ok)?;
                     added += self.write_file(folder, &Name::blob(&digest), body)?;
                     Place::Beside(digest)
                 }

@@ -26,7 +26,7 @@ use std::sync::Arc;
 use super::inputs::{About, Extent, Held, Inputs, absolute, working_folders};
 use crate::compiler::Plan;
 use crate::compiler::rustc::mentions::{Extra, Scan};
-use crate::compiler::rustc::{CratePlan, environment};
+use crate::compiler::rustc::{CratePlan, dep_info, environment};
 use crate::job::outcome::is_artifact;
 use crate::job::reads::PathList;
 use crate::job::{Digest, Kind, LocalReason, RustTool};
@@ -199,10 +199,7 @@ pub fn find(
         builder.add(&reader.absolute(file)).map_err(unreadable)?;
     }
     for file in lesson.files.iter().filter(|path| !is_crate(path)) {
-        match builder.add(file) {
-            Ok(_) | Err(WalkError::NotFound(_) | WalkError::NotADirectory(_)) => {}
-            Err(error) => return Err(unreadable(error)),
-        }
+        add_if_there(file, &mut builder)?;
     }
     if let Kind::Rust(RustTool::Clippy) = reader.compiler.kind {
         package::add_clippys(reader, &mut builder)?;
@@ -225,6 +222,20 @@ pub fn find(
     };
     let tree = Arc::new(built.tree);
     Ok((Arc::new(Inputs::of_tree(about, &tree, built.seen)), Some(tree)))
+}
+
+/// Adds a file that may be gone by now.
+fn add_if_there(path: &str, builder: &mut TreeBuilder<'_, Mentions>) -> Result<(), LocalReason> {
+    match builder.add(path) {
+        Ok(_) | Err(WalkError::NotFound(_) | WalkError::NotADirectory(_)) => Ok(()),
+        Err(error) => Err(unreadable(error)),
+    }
+}
+
+/// What the compiler has said of its reads in the file at `path`, unless that is none or too large.
+fn read_list(path: &Path) -> Option<Vec<u8>> {
+    let size = std::fs::metadata(path).ok().filter(std::fs::Metadata::is_file)?.len();
+    (size <= dep_info::BYTES_MAX as u64).then(|| std::fs::read(path).ok()).flatten()
 }
 
 /// Folders that have to be there even if nothing in them is wanted.

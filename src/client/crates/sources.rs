@@ -2,18 +2,16 @@
 //! looks into the file that defines it, if it is there (`SourceMap::span_to_snippet`). What it finds changes
 //! the positions that it notes, and with them the hash of the crate.
 
-use std::fs::File;
-use std::io::Read as _;
 use std::path::Path;
 
 use memchr::memmem;
 
 use super::uses::crate_file;
-use super::{CrateReader, MacroIndex, Mentions, unreadable};
+use super::{CrateReader, MacroIndex, Mentions, add_if_there, read_list};
 use crate::compiler::rustc::dep_info;
 use crate::job::LocalReason;
 use crate::store::stamps::FileIndex;
-use crate::store::walk::{TreeBuilder, WalkError};
+use crate::store::walk::TreeBuilder;
 
 /// What a definition of a macro begins with.
 const DEFINITION: &[u8] = b"macro_rules!";
@@ -36,12 +34,8 @@ pub(super) fn add(
     let Some(told) = list_beside(path) else { return Ok(()) };
     for file in told.files.iter().map(|file| reader.absolute(file)) {
         let defines = macros.digest(Path::new(&file)).is_ok_and(|known| known.facts != Some(false));
-        if !defines {
-            continue;
-        }
-        match builder.add(&file) {
-            Ok(_) | Err(WalkError::NotFound(_) | WalkError::NotADirectory(_)) => {}
-            Err(error) => return Err(unreadable(error)),
+        if defines {
+            add_if_there(&file, builder)?;
         }
     }
     Ok(())
@@ -50,11 +44,7 @@ pub(super) fn add(
 /// What the compiler said of the crate at `path`; macros of its kind come compiled.
 fn list_beside(path: &str) -> Option<dep_info::DepInfo> {
     let (_, stem) = crate_file(path).filter(|_| !path.ends_with(".so"))?;
-    let list = Path::new(path).with_file_name(format!("{stem}.d"));
-    let mut bytes = Vec::new();
-    let limit = dep_info::BYTES_MAX as u64 + 1;
-    File::open(list).ok()?.take(limit).read_to_end(&mut bytes).ok()?;
-    dep_info::parse(&bytes)
+    dep_info::parse(&read_list(&Path::new(path).with_file_name(format!("{stem}.d")))?)
 }
 
 #[cfg(test)]

@@ -3,10 +3,9 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::CrateReader;
 use super::learned::Learned;
+use super::{CrateReader, read_list};
 use crate::client::inputs::Inputs;
-use crate::compiler::rustc::dep_info;
 use crate::store::stamps::{Stamp, now_ns};
 
 /// A local compile under way of a crate on which a worker failed.
@@ -36,15 +35,10 @@ impl Study {
             return;
         }
         let told = self.reader.krate.dep_info.as_ref();
-        let told = told.and_then(|path| read(Path::new(&self.reader.absolute(path))));
+        let told = told.and_then(|path| read_list(Path::new(&self.reader.absolute(path))));
         let there = self.inputs.tree.open().unwrap_or_default();
         if !told.is_some_and(|told| learned.learn_from_local(&self.reader, &told, &there)) {
             learned.note_strange(&self.reader);
         }
     }
-}
-
-fn read(path: &Path) -> Option<Vec<u8>> {
-    let size = std::fs::metadata(path).ok().filter(std::fs::Metadata::is_file)?.len();
-    (size <= dep_info::BYTES_MAX as u64).then(|| std::fs::read(path).ok()).flatten()
 }

@@ -64,9 +64,10 @@ fn reach(
 
 /// The crates that the compiled crate at `path` speaks of; `None` when that is not known.
 fn mentioned(path: &str, index: &CrateIndex) -> Result<Mentions, LocalReason> {
-    let known = index.digest(Path::new(path));
-    let unreadable = |error| LocalReason::UnreadableInput(format!("`{path}`: {error}"));
-    Ok(known.map_err(unreadable)?.facts.flatten())
+    match index.digest(Path::new(path)) {
+        Ok(known) => Ok(known.facts.flatten()),
+        Err(error) => Err(LocalReason::UnreadableInput(format!("`{path}`: {error}"))),
+    }
 }
 
 /// The kind of a compiled crate's file, by the order of [`ARTIFACTS`], and its name without `lib` and
@@ -83,13 +84,18 @@ pub(super) fn called<'a>(reader: &'a CrateReader, name: &'a str) -> impl Iterato
         let stem = crate_file(path).and_then(|(_, stem)| stem.strip_prefix(name));
         stem.is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
     };
-    let folders = reader.krate.crate_folders.iter().map(|folder| reader.absolute(folder));
-    let files = folders.flat_map(|folder| {
-        let entries = std::fs::read_dir(&folder).into_iter().flatten().flatten();
-        let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
-        names.map(move |name| format!("{folder}/{name}"))
-    });
-    files.filter(is_called)
+    crate_folders(reader).into_iter().flat_map(files_in).filter(is_called)
+}
+
+/// The folders that `reader`'s compile searches for crates, each once.
+fn crate_folders(reader: &CrateReader) -> BTreeSet<String> {
+    reader.krate.crate_folders.iter().map(|folder| reader.absolute(folder)).collect()
+}
+
+fn files_in(folder: String) -> impl Iterator<Item = String> {
+    let entries = std::fs::read_dir(&folder).into_iter().flatten().flatten();
+    let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+    names.map(move |name| format!("{folder}/{name}"))
 }
 
 /// The compiled crates in the folders that are searched.
@@ -104,20 +110,13 @@ impl Shelf {
     /// reads.
     fn of(reader: &CrateReader) -> Self {
         let own = reader.plan.outputs.iter().map(|file| reader.absolute(&file.path)).collect();
-        let folders = reader.krate.crate_folders.iter().map(|folder| reader.absolute(folder));
-        Self::in_folders(folders.collect(), &own)
+        Self::in_folders(crate_folders(reader), &own)
     }
 
     fn in_folders(folders: BTreeSet<String>, own: &BTreeSet<String>) -> Self {
         let mut shelf = Self { by_extra: BTreeMap::new(), others: Vec::new() };
-        for folder in folders {
-            for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
-                let name = entry.file_name();
-                let path = name.to_str().map(|name| format!("{folder}/{name}"));
-                if let Some(path) = path.filter(|path| !own.contains(path)) {
-                    shelf.put(path);
-                }
-            }
+        for path in folders.into_iter().flat_map(files_in).filter(|path| !own.contains(path)) {
+            shelf.put(path);
         }
         shelf.others.sort();
         shelf
