@@ -74,6 +74,12 @@ def cpu_ms(*roots):
     return sum(among[pid][1] for pid in pids) * 1e3 / TICKS
 
 
+def machine_cpu_s():
+    """CPU seconds that this machine has worked since its start, whoever wanted it."""
+    user, nice, system, _, _, irq, softirq = map(int, Path("/proc/stat").read_text().split()[1:8])
+    return (user + nice + system + irq + softirq) / os.sysconf("SC_CLK_TCK")
+
+
 def resident_mb(pid):
     """Resident memory of `pid` now and at most so far, in MB."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()

@@ -226,6 +226,8 @@ impl Farm {
             ("PATH".into(), format!("{}:{path}", folder.display()).into()),
             ("CC".into(), format!("{own} gcc").into()),
             ("CXX".into(), format!("{own} g++").into()),
+            // The `cc` crate takes the first word for the compiler unless it knows it for a wrapper.
+            ("CC_KNOWN_WRAPPER_CUSTOM".into(), "jetcc".into()),
             ("RUSTC_WRAPPER".into(), self.own.clone().into()),
             // What an incremental compile leaves is on this machine alone.
             ("CARGO_INCREMENTAL".into(), "0".into()),

@@ -242,7 +242,7 @@ impl Compile {
                 job.early = Some((path, wants));
                 let running = Box::pin(run(daemon, &reach, job, inputs, report));
                 let for_whom = (request, &**reader, &**inputs);
-                let passing = early::pass_all_on(early, for_whom, &reach.blobs, voice);
+                let passing = early::pass_all_on(early, for_whom, (daemon, &reach.blobs), voice);
                 beside(running, passing).await?
             }
             _ => run(daemon, &reach, job, inputs, report).await?,
@@ -395,7 +395,8 @@ async fn run(
                 continue;
             }
         };
-        match outputs::fetch(&reach.blobs, directory, &answer.outcome.outputs).await {
+        let from = (&reach.blobs, &*daemon.results);
+        match outputs::fetch(from, directory, &answer.outcome.outputs).await {
             Ok(outputs) => return Ok((answer, outputs)),
             Err(error) => {
                 let again = answer.origin == Origin::Cached || error.wrong().is_some();

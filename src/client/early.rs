@@ -7,13 +7,17 @@ use std::sync::{Mutex, PoisonError};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::crates::{CrateReader, answered};
+use super::daemon::Daemon;
 use super::inputs::Inputs;
-use super::outputs::{self, Product};
+use super::outputs::{self, Body, Product};
 use super::request::Request;
 use crate::job::wire::EarlyOutput;
 use crate::job::{Digest, Proof};
 use crate::store::stamps::Stamp;
 use crate::store::{Blobs, walk};
+
+/// Permission bits of a list under umask 0.
+const LIST_MODE: u32 = 0o666;
 
 /// Reaches the wrapper of one compile.
 #[derive(Debug)]
@@ -21,8 +25,8 @@ pub struct Voice {
     says: UnboundedSender<Vec<u8>>,
     /// All that it was told of standard error.
     said: Mutex<Vec<u8>>,
-    /// The output that was written before the compile had ended.
-    written: Mutex<Option<Written>>,
+    /// What was written before the compile had ended.
+    written: Mutex<Vec<Written>>,
 }
 
 /// An output as it was written early.
@@ -53,31 +57,34 @@ impl Voice {
 
     /// Notes that `products` were written below `directory`.
     fn note_written(&self, directory: &Path, products: &[Product]) {
-        let [Product { path, digest: Some(digest), .. }] = products else { return };
-        let Ok(found) = directory.join(path).symlink_metadata() else { return };
-        let (digest, stamp) = (*digest, Stamp::of(&found));
-        let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
-        *written = Some(Written { path: path.clone(), digest, stamp });
+        let noted = products.iter().filter_map(|Product { path, digest, .. }| {
+            let found = directory.join(path).symlink_metadata().ok()?;
+            Some(Written { path: path.clone(), digest: (*digest)?, stamp: Stamp::of(&found) })
+        });
+        let noted: Vec<Written> = noted.collect();
+        *self.written.lock().unwrap_or_else(PoisonError::into_inner) = noted;
     }
 
     /// Those of `products` that are still to be written below `directory`. Compiles that use the early
-    /// one are under way: it may not change, and to cargo it may not be newer than what they make.
+    /// ones are under way: they may not change, and to cargo they may not be newer than what is made of
+    /// them.
     pub(super) fn unwritten<'p>(
         &self,
         directory: &Path,
         products: &'p mut [Product],
     ) -> impl Iterator<Item = &'p mut Product> {
         let written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
-        let there = written.as_ref().filter(|early| {
-            let found = directory.join(&early.path).symlink_metadata();
-            let is_same = |product: &Product| {
+        let is_there = |product: &Product| {
+            let is_same = |early: &&Written| {
                 product.path == early.path && product.digest == Some(early.digest)
             };
-            found.is_ok_and(|found| Stamp::of(&found) == early.stamp)
-                && products.iter().any(is_same)
-        });
-        let there = there.map(|early| early.path.clone());
-        products.iter_mut().filter(move |product| Some(&product.path) != there.as_ref())
+            written.iter().find(is_same).is_some_and(|early| {
+                let found = directory.join(&early.path).symlink_metadata();
+                found.is_ok_and(|found| Stamp::of(&found) == early.stamp)
+            })
+        };
+        let there: Vec<bool> = products.iter().map(is_there).collect();
+        products.iter_mut().zip(there).filter_map(|(product, there)| (!there).then_some(product))
     }
 
     /// What of the compiler's words is still to be said.
@@ -101,18 +108,18 @@ pub(super) fn is_wanted(early: &EarlyOutput, path: &str, proof: Option<&Proof>) 
 pub(super) async fn pass_all_on(
     mut early: UnboundedReceiver<EarlyOutput>,
     for_whom: (&Request, &CrateReader, &Inputs),
-    blobs: &Blobs,
+    from: (&Daemon, &Blobs),
     voice: &Voice,
 ) {
     while let Some(early) = early.recv().await {
-        pass_on(early, for_whom, blobs, voice).await;
+        pass_on(early, for_whom, from, voice).await;
     }
 }
 
 async fn pass_on(
     EarlyOutput { output, stderr, told, .. }: EarlyOutput,
     (request, reader, inputs): (&Request, &CrateReader, &Inputs),
-    blobs: &Blobs,
+    (daemon, blobs): (&Daemon, &Blobs),
     voice: &Voice,
 ) {
     // Who uses a crate that was told something else could not be linked with the right one.
@@ -122,10 +129,18 @@ async fn pass_on(
         return;
     }
     let directory = Path::new(&request.directory);
-    let Ok(mut products) = outputs::fetch(blobs, directory, &[output]).await else { return };
+    let from = (blobs, &*daemon.results);
+    let Ok(mut products) = outputs::fetch(from, directory, &[output]).await else { return };
     if walk::changed(&inputs.seen).is_some() {
         return;
     }
+    // Who uses the crate looks into the sources that its list names: the compiler writes it before.
+    if let Some(path) = reader.krate.dep_info.clone().filter(|_| !told.is_empty()) {
+        let digest = Some(Digest::of(&told));
+        products.push(Product { path, mode: LIST_MODE, digest, body: Body::Bytes(told) });
+    }
+    // Kept first: as soon as a file has its name, others may change it.
+    products.iter().for_each(|product| request.keep_content(daemon, product));
     let unwritten = voice.unwritten(directory, &mut products);
     if outputs::write(directory, unwritten, request.umask).is_ok() {
         voice.note_written(directory, &products);
@@ -136,7 +151,6 @@ async fn pass_on(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::client::outputs::Body;
     use crate::job::{ActionKey, Content, JobId, Output, Space};
 
     #[test]
@@ -179,9 +193,12 @@ mod tests {
         std::fs::write(folder.path().join("a.rmeta"), "one").unwrap();
         voice.note_written(folder.path(), &[product("a.rmeta", b"one")]);
         assert_eq!((unwritten(b"one"), unwritten(b"two")), (1, 2));
+        std::fs::write(folder.path().join("a.rlib"), "").unwrap();
+        voice.note_written(folder.path(), &[product("a.rmeta", b"one"), product("a.rlib", b"")]);
+        assert_eq!((unwritten(b"one"), unwritten(b"two")), (0, 1));
         // Somebody else was there.
         std::fs::remove_file(folder.path().join("a.rmeta")).unwrap();
-        assert_eq!(unwritten(b"one"), 2);
+        assert_eq!(unwritten(b"one"), 1);
     }
 
     #[test]

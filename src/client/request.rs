@@ -10,6 +10,7 @@ use super::crates::CrateReader;
 use super::daemon::Daemon;
 use super::inputs::{self, Inputs, Reader};
 use super::ipc::{CompileRequest, Diagnostics, OsText};
+use super::outputs::Product;
 use super::ready_toolchain::ReadyToolchain;
 use super::remote::Job;
 use crate::compiler::Plan;
@@ -119,6 +120,13 @@ impl Request {
     pub(super) fn keep(&self, daemon: &Daemon, keys: &Keys, result: &Kept) {
         if self.may_keep(daemon) {
             daemon.keep(keys, result);
+        }
+    }
+
+    /// Keeps an output of a result that is not there yet.
+    pub(super) fn keep_content(&self, daemon: &Daemon, output: &Product) {
+        if let (true, Some(digest)) = (self.may_keep(daemon), &output.digest) {
+            daemon.results.keep_content(digest, &output.body);
         }
     }
 

@@ -12,7 +12,8 @@ use std::sync::Arc;
 
 use async_nats::{HeaderMap, Message};
 use async_trait::async_trait;
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
+use futures_util::future::ready;
 use futures_util::stream::{self, BoxStream};
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use object_store::path::Path;
@@ -35,6 +36,8 @@ const PART_BYTES_MAX: usize = 512 << 10;
 const HEADROOM: usize = 4 << 10;
 /// Parts under way at once: enough to fill a slow link, little enough for a client's buffers.
 const PARTS_AT_ONCE: usize = 16;
+/// The same of those that come: they wait in memory for a reader that is slower than the link.
+const PARTS_READ_AT_ONCE: usize = 8;
 /// Largest blob, in bytes: 4 GiB. The store room asks for less.
 const BLOB_BYTES_MAX: u64 = 4 << 30;
 /// Most parts that a head may name: [`BLOB_BYTES_MAX`] behind a server that takes 64 KiB.
@@ -151,24 +154,28 @@ impl NatsBlobs {
         Ok(headers)
     }
 
-    /// A head that does not lead to its parts gives no bytes at all, which its reader takes for
-    /// what they are: not those of the name.
-    async fn get_parts(&self, blob: &Blob, head: &Head) -> Result<Bytes> {
-        let Some(Parts { count, stored }) = &head.parts else { return Ok(head.payload.clone()) };
-        let mut parts = stream::iter(1..=*count)
-            .map(|part| self.message(blob, blob.part(stored, part)))
-            .buffered(PARTS_AT_ONCE);
-        let mut bytes = BytesMut::new();
-        while let Some(part) = parts.next().await {
-            match part {
-                Ok(part) if (bytes.len() + part.payload.len()) as u64 <= head.size => {
-                    bytes.extend_from_slice(&part.payload);
-                }
-                Ok(_) | Err(Error::NotFound { .. }) => return Ok(Bytes::new()),
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(bytes.freeze())
+    /// The bytes that a head leads to, one part after the other. One that does not lead to all of its
+    /// parts gives too few bytes, which their reader takes for what they are: not those of the name.
+    fn parts(&self, blob: Blob, head: Head) -> BoxStream<'static, Result<Bytes>> {
+        let Some(Parts { count, stored }) = head.parts else {
+            return stream::once(async { Ok(head.payload) }).boxed();
+        };
+        let (blobs, blob) = (self.clone(), Arc::new(blob));
+        let parts = stream::iter(1..=count).map(move |part| {
+            let (blobs, blob, subject) = (blobs.clone(), blob.clone(), blob.part(&stored, part));
+            async move { blobs.message(&blob, subject).await }
+        });
+        let within = |left: &mut u64, part| {
+            let bytes = match part {
+                Ok(Message { payload, .. }) => payload,
+                Err(Error::NotFound { .. }) => return ready(None),
+                Err(error) => return ready(Some(Err(error))),
+            };
+            let less = left.checked_sub(bytes.len() as u64);
+            *left = less.unwrap_or_default();
+            ready(less.map(|_| Ok(bytes)))
+        };
+        parts.buffered(PARTS_READ_AT_ONCE).scan(head.size, within).boxed()
     }
 
     /// Deletes a blob: a right that schedulers alone have.
@@ -311,14 +318,13 @@ impl ObjectStore for NatsBlobs {
         if options.range.is_some() {
             return Err(unsupported("read in ranges"));
         }
-        let bytes = match options.head {
-            true => Bytes::new(),
-            false => self.get_parts(&blob, &head).await?,
+        let range = 0..head.size;
+        let parts = match options.head {
+            true => stream::empty().boxed(),
+            false => self.parts(blob, head),
         };
-        let range = 0..bytes.len() as u64;
-        let payload = GetResultPayload::Stream(stream::once(async move { Ok(bytes) }).boxed());
         Ok(GetResult {
-            payload,
+            payload: GetResultPayload::Stream(parts),
             meta,
             range,
             attributes: Default::default(),

@@ -10,9 +10,9 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use crate::exec::Listener;
 use crate::job::wire::{BlobClass, EarlyOutput, JobMessage, Progress};
 use crate::job::{Content, Output};
-use crate::store::{Blobs, Compressed};
+use crate::store::Compressed;
 
-use super::fetch::{Tell, Word};
+use super::fetch::{Source, Tell, Word};
 use super::outputs::read_open;
 use super::prepare::{Prepared, blocking};
 
@@ -43,12 +43,13 @@ impl<'a> Early<'a> {
         Some((Self { job, heard }, listener))
     }
 
-    /// Tells of the output when the compiler has announced it.
+    /// Tells of the output when the compiler has announced it; `sent` is what the store has then.
     pub(super) async fn announce(
         mut self,
         prepared: &Arc<Prepared>,
-        blobs: &Blobs,
+        source: &Source,
         tell: Tell<'_>,
+        sent: &mut Option<Content>,
     ) {
         let Some(wanted) = &self.job.submit.announced else { return };
         let (mut words, mut read, mut told) = (Vec::new(), 0, None);
@@ -63,9 +64,10 @@ impl<'a> Early<'a> {
                 match announced(&words[line]) {
                     Some(said) if said.artifact == *wanted => {
                         words.truncate(read);
-                        return self
-                            .send(said.artifact, (words, told), prepared, blobs, tell)
-                            .await;
+                        let stored = self.store(said.artifact, prepared, source).await;
+                        let Some(output) = stored else { return };
+                        *sent = Some(output.content.clone());
+                        return self.send(output, (words, told), prepared, tell).await;
                     }
                     Some(said) if said.emit == DEP_INFO => told = Some(said.artifact),
                     Some(_) | None => {}
@@ -74,16 +76,33 @@ impl<'a> Early<'a> {
         }
     }
 
-    /// Whatever goes wrong is told by the result.
-    async fn send(
+    /// Brings the output at `path` into the store. Whatever goes wrong is told by the result.
+    async fn store(
         &self,
         path: String,
+        prepared: &Arc<Prepared>,
+        source: &Source,
+    ) -> Option<Output> {
+        let (mode, bytes) = read_target(prepared, path.clone()).await?;
+        let part = Compressed::of(bytes.clone()).await;
+        if let Err(error) = source.blobs.put_compressed(BlobClass::Output, &part).await {
+            tracing::debug!(job = %self.job.submit.job, %error, "early output was not stored");
+            return None;
+        }
+        let Compressed { digest, size, .. } = part;
+        let cache = source.caches.of(BlobClass::Output).clone();
+        // Whoever wants it here and does not find it fetches it.
+        let _ = blocking(move || Ok(cache.keep(digest, &bytes).ok())).await;
+        Some(Output { path, mode, content: Content::Blob { digest, size } })
+    }
+
+    async fn send(
+        &self,
+        output: Output,
         (words, told): (Vec<u8>, Option<String>),
         prepared: &Arc<Prepared>,
-        blobs: &Blobs,
         tell: Tell<'_>,
     ) {
-        let Some((mode, bytes)) = read_target(prepared, path.clone()).await else { return };
         let told = match told {
             Some(told) => read_target(prepared, told).await.map(|(_, told)| told),
             None => None,
@@ -92,12 +111,6 @@ impl<'a> Early<'a> {
         if told.len() > WORDS_BYTES_MAX {
             return;
         }
-        let part = Compressed::of(bytes).await;
-        if let Err(error) = blobs.put_compressed(BlobClass::Output, &part).await {
-            return tracing::debug!(job = %self.job.submit.job, %error, "early output was not stored");
-        }
-        let content = Content::Blob { digest: part.digest, size: part.size };
-        let output = Output { path, mode, content };
         let (proof, stderr) = (self.job.proof.clone(), words.into());
         let early = EarlyOutput { proof, output, stderr, told };
         tell(Word::Progress(Progress::Early(Box::new(early))));

@@ -131,12 +131,13 @@ impl Executor {
         // 4. The client's own command.
         let start = Instant::now();
         let command = reads::asking(&action.command, submit.reads.as_ref());
+        let mut sent = None;
         let finished = match Early::of(job) {
             None => runner.run(&prepared, &command, action.terminal, None).await?,
             Some((early, listener)) => {
                 let running = runner.run(&prepared, &command, action.terminal, Some(listener));
-                let (blobs, tell) = (&runner.source.blobs, patience.tell());
-                beside(running, early.announce(&prepared, blobs, tell)).await?
+                let (source, tell) = (&runner.source, patience.tell());
+                beside(running, early.announce(&prepared, source, tell, &mut sent)).await?
             }
         };
         drop(slot);
@@ -144,17 +145,17 @@ impl Executor {
 
         // 5. What it left, in the store before anybody hears of it.
         let start = Instant::now();
-        let (asked, action) = (submit.reads.clone(), action.clone());
+        let (asked, action, looked) = (submit.reads.clone(), action.clone(), prepared.clone());
         let (gathered, reads) = blocking(move || {
-            let gathered = outputs::gather(&prepared, limit)?;
+            let gathered = outputs::gather(&looked, limit)?;
             let trees = [&*trees[0], &*trees[1]];
-            let reads = reads::found(&prepared, &gathered, &action, asked.as_ref(), trees);
+            let reads = reads::found(&looked, &gathered, &action, asked.as_ref(), trees);
             Ok((gathered, reads))
         })
         .await?;
-        let blobs = &runner.source.blobs;
-        let inline_bytes_max = self.settings.inline_bytes_max;
-        let outcome = outputs::store(blobs, inline_bytes_max, finished, gathered).await?;
+        let (source, inline_bytes_max) = (&runner.source, self.settings.inline_bytes_max);
+        let ran = (finished, sent);
+        let outcome = outputs::store(source, inline_bytes_max, prepared, ran, gathered).await?;
         times.store_ms = ms(start);
         Ok((outcome, reads))
     }

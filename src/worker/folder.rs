@@ -131,6 +131,7 @@ impl JobFolder {
         match place {
             Place::Root => self.root.path().to_owned(),
             Place::Writable(number) => self.path.join(number.to_string()),
+            Place::Aside => self.path.join("aside"),
         }
     }
 
@@ -152,6 +153,12 @@ impl JobFolder {
         for link in layout.links.iter().filter(|link| own(&link.place)) {
             std::os::unix::fs::symlink(&link.target, self.place(link.place).join(&link.path))?;
         }
+        if !layout.points.is_empty() {
+            make_folder(&self.place(Place::Aside))?;
+        }
+        for (place, name) in &layout.points {
+            File::create_new(self.place(*place).join(name))?;
+        }
         Ok(())
     }
 
@@ -165,7 +172,9 @@ impl JobFolder {
         for file in files {
             let done = match file.place {
                 Place::Root => self.root.put(file, caches),
-                Place::Writable(_) => caches.put(file, &self.place(file.place).join(&file.path)),
+                Place::Writable(_) | Place::Aside => {
+                    caches.put(file, &self.place(file.place).join(&file.path))
+                }
             };
             match done {
                 Ok(()) => {}

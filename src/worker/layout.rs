@@ -5,8 +5,10 @@
 //! its own that is mounted there: tree files that lie directly in it are private copies, and its
 //! sub-folders are mounted read-only again. So no compile can change a file of the cache, whoever
 //! owns it. Links are cheap (4 µs each, a mount 70 µs) and stay for the next job, hence nothing is
-//! mounted to save links.
+//! mounted to save links; a copy costs 1 ms/MB, hence the largest files of writable folders are links
+//! aside that are mounted over empty files.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use crate::job::wire::BlobClass;
@@ -17,6 +19,10 @@ use super::paths::{Merged, RESERVED, Refusal, parent};
 
 /// Where compilers put their temporary files; can always be written.
 const TEMPORARY: &str = "/tmp";
+/// A file is mounted instead of copied from this size on, in bytes.
+const MOUNT_BYTES_MIN: u64 = 256 << 10;
+/// Most files that are mounted: bubblewrap looks through all mounts for each one.
+const MOUNTS_MAX: usize = 64;
 
 /// Which of the job's folders on disk something lies in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -25,6 +31,8 @@ pub(super) enum Place {
     Root,
     /// The writable folder of this number.
     Writable(usize),
+    /// Beside them: links that are mounted.
+    Aside,
 }
 
 /// How a file comes into its place.
@@ -67,8 +75,10 @@ pub(super) struct Link {
 /// Something that is mounted over the root.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Mount {
-    /// The writable folder, or the root for what is read-only again.
+    /// The writable folder, the root for what is read-only again, or a file aside.
     pub(super) place: Place,
+    /// Path below the place; empty for all of it.
+    pub(super) from: String,
     /// Where, for the compiler.
     pub(super) path: String,
 }
@@ -99,6 +109,8 @@ pub(super) struct Layout {
     pub(super) folders: Vec<(Place, String)>,
     pub(super) files: Vec<File>,
     pub(super) links: Vec<Link>,
+    /// Empty files of writable folders, over which files are mounted.
+    pub(super) points: Vec<(Place, String)>,
     /// Folders that can be written, as the compiler sees them.
     pub(super) writable: Vec<String>,
     /// Mounts in their order.
@@ -130,23 +142,52 @@ impl Layout {
         let ground = Ground { writable: &writable };
         let folders = all_folders(merged, writable.keys().copied().chain([directory.as_str()]));
         let (files, links) = ground.entries(merged);
-        Ok(Self {
+        let targets = places.iter().zip(outputs).map(|((folder, name), wanted)| Target {
+            folder: writable[folder.as_str()],
+            name: name.clone(),
+            wanted: wanted.clone(),
+        });
+        let mut layout = Self {
             mounts: ground.mounts(&folders),
             folders: ground.folders(&folders),
             files,
             links,
-            targets: places
-                .iter()
-                .zip(outputs)
-                .map(|((folder, name), wanted)| Target {
-                    folder: writable[folder.as_str()],
-                    name: name.clone(),
-                    wanted: wanted.clone(),
-                })
-                .collect(),
+            points: Vec::new(),
+            targets: targets.collect(),
             start: if merged.starts_by_name(command) { Start::ByName } else { Start::ByPath },
             writable: writable.keys().map(|path| (*path).to_owned()).collect(),
-        })
+        };
+        layout.mount_the_largest();
+        Ok(layout)
+    }
+
+    /// Mounts the largest files that would have to be copied, but for those that the compile writes.
+    fn mount_the_largest(&mut self) {
+        let linked = self.files.iter().filter(|file| file.way == Way::Link);
+        let mut linked: HashSet<Digest> = linked.map(|file| file.digest).collect();
+        let mut largest: Vec<usize> =
+            (0..self.files.len()).filter(|file| self.may_be_mounted(&self.files[*file])).collect();
+        largest.sort_by_key(|file| Reverse(self.files[*file].size));
+        largest.retain(|file| linked.insert(self.files[*file].digest));
+        for number in largest.into_iter().take(MOUNTS_MAX) {
+            let file = &mut self.files[number];
+            let Place::Writable(folder) = file.place else { continue };
+            let path = format!("{}/{}", self.writable[folder], file.path);
+            let aside = number.to_string();
+            let point = std::mem::replace(&mut file.path, aside.clone());
+            self.points.push((file.place, point));
+            (file.place, file.way) = (Place::Aside, Way::Link);
+            self.mounts.push(Mount { place: Place::Aside, from: aside, path });
+        }
+    }
+
+    fn may_be_mounted(&self, file: &File) -> bool {
+        let is_written = |target: &Target| {
+            (Place::Writable(target.folder), &target.name) == (file.place, &file.path)
+        };
+        file.size >= MOUNT_BYTES_MIN
+            && matches!(file.place, Place::Writable(_))
+            && !self.targets.iter().any(is_written)
     }
 
     /// Whether what is left in this writable folder is nobody's concern.
@@ -252,12 +293,12 @@ impl Ground<'_> {
     fn mounts(&self, folders: &BTreeSet<&str>) -> Vec<Mount> {
         let mut mounts = Vec::new();
         for path in folders {
-            let place = match (self.writable.get(path), self.place(path)) {
-                (Some(number), _) => Place::Writable(*number),
-                (None, (Place::Writable(_), _)) => Place::Root,
-                (None, (Place::Root, _)) => continue,
+            let (place, from) = match (self.writable.get(path), self.place(path)) {
+                (Some(number), _) => (Place::Writable(*number), ""),
+                (None, (Place::Writable(_), _)) => (Place::Root, &path[1..]),
+                (None, (Place::Root | Place::Aside, _)) => continue,
             };
-            mounts.push(Mount { place, path: (*path).to_owned() });
+            mounts.push(Mount { place, from: from.to_owned(), path: (*path).to_owned() });
         }
         mounts
     }
@@ -348,6 +389,41 @@ mod tests {
             [(Place::Writable(0), "/tmp"), (Place::Writable(1), "/tmp/p"), (Place::Root, "/tmp/q")];
         assert_eq!(mounts(&layout), wanted);
         assert!(layout.is_temporary(0) && !layout.is_temporary(1));
+    }
+
+    #[test]
+    fn large_files_of_writable_folders_are_mounted_unless_they_are_written() {
+        let mut inputs = Tree::default();
+        let mut add = |path: &str, text: &str, size| {
+            let digest = Digest::of(text.as_bytes());
+            inputs.insert(path.try_into().unwrap(), Node::File { digest, size, executable: false });
+        };
+        let large = MOUNT_BYTES_MIN;
+        add("/w/large.rmeta", "large", large);
+        add("/w/larger.rmeta", "larger", large + 1);
+        add("/w/same.rmeta", "larger", large + 1);
+        add("/w/again.rmeta", "elsewhere", large);
+        add("/w/small.rmeta", "small", large - 1);
+        add("/w/a.o", "older", large);
+        add("/o/far.rmeta", "elsewhere", large);
+        let layout = layout(&inputs, &["a.o"]).unwrap();
+        let aside = |mount: &Mount| {
+            layout
+                .files
+                .iter()
+                .find(|file| (file.place, &file.path) == (Place::Aside, &mount.from))
+                .map(|file| (file.way, file.digest))
+        };
+        let mounted = layout.mounts.iter().filter(|mount| mount.place == Place::Aside);
+        let mounted: Vec<_> = mounted.map(|mount| (mount.path.as_str(), aside(mount))).collect();
+        // The first of two equal ones, and what the root has no link to.
+        let of = |text: &str| Some((Way::Link, Digest::of(text.as_bytes())));
+        assert_eq!(mounted, [("/w/larger.rmeta", of("larger")), ("/w/large.rmeta", of("large"))]);
+        let point = |name: &str| (Place::Writable(1), name.to_owned());
+        assert_eq!(layout.points, [point("larger.rmeta"), point("large.rmeta")]);
+        let copies = layout.files.iter().filter(|file| file.way == Way::Copy);
+        let copies: Vec<_> = copies.map(|file| file.path.as_str()).collect();
+        assert_eq!(copies, ["a.o", "again.rmeta", "same.rmeta", "small.rmeta"]);
     }
 
     #[test]

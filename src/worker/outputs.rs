@@ -5,7 +5,8 @@ use std::ffi::{OsStr, OsString};
 use std::fs::{self, DirEntry};
 use std::io::{self, Read as _};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::future::{join_all, try_join_all};
@@ -15,11 +16,12 @@ use rustix::io::Errno;
 use crate::exec::Finished;
 use crate::job::outcome::is_artifact;
 use crate::job::wire::{BlobClass, Trouble};
-use crate::job::{Content, Outcome, Output, TreePath};
+use crate::job::{Content, Digest, Outcome, Output, TreePath};
 use crate::store::{Blobs, Compressed, StoreError};
 
+use super::fetch::Source;
 use super::layout::{Place, Target};
-use super::prepare::{Prepared, Stamp, io_trouble};
+use super::prepare::{Prepared, Stamp, blocking, io_trouble};
 use super::sandbox;
 
 /// Most unexpected files that are named: one is enough to compile locally.
@@ -39,6 +41,8 @@ pub(super) struct Gift {
     pub(super) path: String,
     pub(super) required: bool,
     pub(super) found: Option<(u32, Bytes)>,
+    /// Where it lies on this machine.
+    source: PathBuf,
 }
 
 /// Reads the wanted files, at most `bytes_max` bytes of all, and looks for others.
@@ -55,7 +59,8 @@ pub(super) fn gather(prepared: &Prepared, bytes_max: u64) -> Result<Gathered, Tr
         };
         left -= found.as_ref().map_or(0, |(_, bytes)| bytes.len() as u64);
         let (path, required) = (target.wanted.path.clone(), target.wanted.required);
-        files.push(Gift { path, required, found });
+        let source = prepared.folder.place(Place::Writable(target.folder)).join(&target.name);
+        files.push(Gift { path, required, found, source });
     }
     let mut unexpected = Unexpected { prepared, found: Vec::new() };
     for number in 0..prepared.layout.writable.len() {
@@ -194,15 +199,19 @@ impl Unexpected<'_> {
     }
 }
 
-/// Compresses everything and puts into the store what is too large for the result, before the
-/// result exists.
+/// Everything that a command left in `prepared`: compresses it, and puts into the store what is too large
+/// for the result, before the result exists. What is there since the compiler announced it is `early`.
 pub(super) async fn store(
-    blobs: &Blobs,
+    source: &Source,
     inline_bytes_max: u64,
-    finished: Finished,
+    prepared: Arc<Prepared>,
+    (finished, early): (Finished, Option<Content>),
     gathered: Gathered,
 ) -> Result<Outcome, Trouble> {
     let exit = sandbox::exit_of(finished.status);
+    let keeps = exit.is_success() && gathered.files.iter().any(|file| is_artifact(&file.path));
+    // What nobody needs any more is removed meanwhile.
+    let prepared = keeps.then_some(prepared);
     let mut heads = Vec::new();
     let mut wishes = vec![Travel::Inline; 2];
     let mut parts = vec![Bytes::from(finished.stdout), Bytes::from(finished.stderr)];
@@ -210,7 +219,7 @@ pub(super) async fn store(
         match file.found {
             Some((mode, bytes)) => {
                 wishes.push(Travel::of(&file.path));
-                heads.push((file.path, mode));
+                heads.push((file.path, mode, file.source));
                 parts.push(bytes);
             }
             None if file.required && exit.is_success() && gathered.unexpected.is_empty() => {
@@ -220,30 +229,56 @@ pub(super) async fn store(
             None => {}
         }
     }
-    let parts = join_all(parts.into_iter().map(Compressed::of)).await;
-    let parts = parts.into_iter().zip(wishes).collect();
-    let mut contents = contents(blobs, inline_bytes_max, parts).await?.into_iter();
+    let parts =
+        parts.into_iter().zip(wishes).map(|(bytes, travel)| Part::of(bytes, travel, &early));
+    let parts = join_all(parts).await;
+    let mut contents = contents(&source.blobs, inline_bytes_max, parts).await?.into_iter();
     let mut next = || contents.next().ok_or_else(|| Trouble::Sandbox("lost a part".to_owned()));
     let (stdout, stderr) = (next()?, next()?);
-    let mut outputs = Vec::with_capacity(heads.len());
-    for (path, mode) in heads {
-        outputs.push(Output { path, mode, content: next()? });
+    let (mut outputs, mut artifacts) = (Vec::with_capacity(heads.len()), Vec::new());
+    for (path, mode, file) in heads {
+        let content = next()?;
+        if is_artifact(&path) {
+            artifacts.push((content.digest(), file));
+        }
+        outputs.push(Output { path, mode, content });
+    }
+    if let Some(prepared) = prepared {
+        keep(source, prepared, artifacts).await;
     }
     Ok(Outcome { exit, stdout, stderr, outputs, unexpected: gathered.unexpected })
+}
+
+/// Keeps what other compiles read for those that come to this machine.
+async fn keep(source: &Source, prepared: Arc<Prepared>, artifacts: Vec<(Digest, PathBuf)>) {
+    let cache = source.caches.of(BlobClass::Output).clone();
+    let adopting = move || {
+        // The sandbox is gone, and the folder is ours until `prepared` is dropped.
+        let _prepared = prepared;
+        for (digest, file) in artifacts {
+            if let Err(error) = cache.adopt(digest, &file) {
+                tracing::debug!(%digest, %error, "an output is not kept here");
+            }
+        }
+        Ok(())
+    };
+    // They are in the store: what is not kept is fetched.
+    let _ = blocking(adopting).await;
 }
 
 /// The parts in their order: the largest ones go to the store until the rest fits.
 async fn contents(
     blobs: &Blobs,
     inline_bytes_max: u64,
-    parts: Vec<(Compressed, Travel)>,
+    parts: Vec<Part>,
 ) -> Result<Vec<Content>, Trouble> {
-    let size = |(part, wish): &(Compressed, Travel)| match wish {
-        Travel::Inline => part.zstd.len() as u64,
-        Travel::Store => u64::MAX,
-    };
-    let inline = choose_inline(&parts.iter().map(size).collect::<Vec<_>>(), inline_bytes_max);
-    let stored = parts.into_iter().zip(inline).map(|((part, _), travel)| async move {
+    let sizes: Vec<u64> = parts.iter().map(Part::bytes_inline).collect();
+    let stored = parts.into_iter().zip(choose_inline(&sizes, inline_bytes_max));
+    let stored = stored.map(|(part, travel)| async move {
+        let part = match part {
+            Part::New(part, _) => part,
+            Part::Stored(content) => return Ok(content),
+        };
         let (digest, size) = (part.digest, part.size);
         match travel {
             Travel::Inline => Ok(Content::Inline { digest, size, zstd: part.zstd }),
@@ -259,6 +294,39 @@ async fn contents(
         }
     });
     try_join_all(stored).await
+}
+
+/// A part of the result.
+enum Part {
+    /// Has to travel, so if it may.
+    New(Compressed, Travel),
+    /// Is in the store.
+    Stored(Content),
+}
+
+impl Part {
+    async fn of(bytes: Bytes, travel: Travel, early: &Option<Content>) -> Self {
+        if let Some(early) = early
+            && early.size() == bytes.len() as u64
+            && digest(bytes.clone()).await == Some(early.digest())
+        {
+            return Self::Stored(early.clone());
+        }
+        Self::New(Compressed::of(bytes).await, travel)
+    }
+
+    /// Its bytes in the result, if it goes into it.
+    fn bytes_inline(&self) -> u64 {
+        match self {
+            Self::New(part, Travel::Inline) => part.zstd.len() as u64,
+            Self::New(_, Travel::Store) | Self::Stored(_) => u64::MAX,
+        }
+    }
+}
+
+/// Computed beside the runtime.
+async fn digest(bytes: Bytes) -> Option<Digest> {
+    blocking(move || Ok(Digest::of(&bytes))).await.ok()
 }
 
 /// How a part reaches the client.

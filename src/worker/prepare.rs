@@ -182,7 +182,8 @@ fn finish(
     if absent.is_empty() {
         let files = prepared.layout.files.iter().map(|file| (file.place, &file.path));
         let links = prepared.layout.links.iter().map(|link| (link.place, &link.path));
-        for (place, name) in files.chain(links) {
+        let points = prepared.layout.points.iter().map(|(place, name)| (*place, name));
+        for (place, name) in files.chain(links).chain(points) {
             if let Place::Writable(number) = place {
                 let path = prepared.folder.place(place).join(name);
                 let stamp = Stamp::of(&path).map_err(|error| io_trouble(&error))?;
@@ -194,20 +195,20 @@ fn finish(
 }
 
 fn mounts(prepared: &Prepared) -> Vec<Mount> {
-    let root = prepared.folder.place(Place::Root);
-    let rest = prepared.layout.mounts.iter().map(|mount| match mount.place {
-        Place::Root => Mount {
-            source: root.join(&mount.path[1..]),
-            path: mount.path.clone(),
-            access: Access::Read,
-        },
-        Place::Writable(_) => Mount {
-            source: prepared.folder.place(mount.place),
-            path: mount.path.clone(),
-            access: Access::Write,
-        },
+    let first = Mount {
+        source: prepared.folder.place(Place::Root),
+        path: "/".to_owned(),
+        access: Access::Read,
+    };
+    let rest = prepared.layout.mounts.iter().map(|mount| {
+        let place = prepared.folder.place(mount.place);
+        let source = if mount.from.is_empty() { place } else { place.join(&mount.from) };
+        let access = match mount.place {
+            Place::Root | Place::Aside => Access::Read,
+            Place::Writable(_) => Access::Write,
+        };
+        Mount { source, path: mount.path.clone(), access }
     });
-    let first = Mount { source: root.clone(), path: "/".to_owned(), access: Access::Read };
     std::iter::once(first).chain(rest).collect()
 }
 

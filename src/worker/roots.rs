@@ -195,6 +195,7 @@ mod tests {
             folders: folders.iter().map(|path| (Place::Root, (*path).into())).collect(),
             files: files.iter().map(file).collect(),
             links: links.iter().map(link).collect(),
+            points: Vec::new(),
             writable: Vec::new(),
             mounts: Vec::new(),
             targets: Vec::new(),

@@ -1,6 +1,7 @@
 //! Crates of Rust through a farm: `cargo` with `RUSTC_WRAPPER` makes and says what it does without.
 
 mod kinds;
+mod program;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -55,8 +56,12 @@ struct Workspace {
 
 impl Workspace {
     fn new(tools: &str) -> Self {
+        Self::of(WORKSPACE, tools)
+    }
+
+    fn of(packages: &str, tools: &str) -> Self {
         let folder = tempfile::Builder::new().prefix("crates-").tempdir_in(SCRATCH).unwrap();
-        copy(Path::new(WORKSPACE), folder.path());
+        copy(Path::new(packages), folder.path());
         Self { folder, cargo: format!("{tools}/cargo") }
     }
 

@@ -115,11 +115,13 @@ fn state(farm: &Farm) -> [u64; 7] {
     STREAMS.map(|stream| farm.held(stream).messages)
 }
 
-/// Lets an honest client compile, so that there is something to attack, and again afterwards.
+/// Lets an honest client compile, so that there is something to attack, and again afterwards. What
+/// is said after the client has its result was said when this is over.
 async fn an_honest_compile(farm: &Farm, name: &str) {
     let source = format!("{name}.c");
     let project = Project::new(&[(source.as_str(), format!("int {name};\n"))]);
     assert_eq!(project.same(farm, &[&format!("gcc -c {source}")]).await, 1);
+    farm.wait_until_queue_is_empty().await;
 }
 
 /// Stores a blob of its own of `class`, and reads it and asks `questions` with a forged address for

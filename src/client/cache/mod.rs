@@ -130,6 +130,22 @@ impl Results {
         }
     }
 
+    /// Keeps a content, known by its `digest`, for a result that is not there yet; trouble costs nothing.
+    pub fn keep_content(&self, digest: &Digest, body: &Body) {
+        let Some(folder) = self.folder.as_ref().filter(|_| !self.room.rests()) else { return };
+        if body.size() > INSIDE_BYTES_MAX as u64 {
+            match self.write_file(folder, &Name::blob(digest), body) {
+                Ok(bytes) => self.room.added(bytes),
+                Err(error) => self.room.note_trouble(&error),
+            }
+        }
+    }
+
+    /// The content of that `digest`, if it lies here.
+    pub fn content(&self, digest: Digest) -> Option<File> {
+        self.open_blob(self.folder.as_ref()?, digest).ok().flatten()
+    }
+
     /// Whether [`Results::tidy`] has something to do.
     pub fn is_untidy(&self) -> bool {
         self.folder.is_some() && self.room.is_due()

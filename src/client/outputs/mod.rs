@@ -11,6 +11,7 @@ use std::path::Path;
 use bytes::Bytes;
 
 pub use self::beside::Beside;
+use super::cache::Results;
 use crate::job::wire::BlobClass;
 use crate::job::{Content, Digest, LocalReason, Outcome, Output, WantedOutput};
 use crate::store::streamed::{LARGE_BYTES_MIN, Unreceived};
@@ -163,27 +164,36 @@ fn copy(mut source: &File, target: &mut File) -> io::Result<()> {
     Ok(())
 }
 
-/// Every output with its bytes, verified against their digests. Large ones come into files beside their
-/// targets, seen from `directory`.
+/// Every output with its bytes, verified against their digests. What `kept` has is not fetched; the rest,
+/// where it is large, comes into files beside the targets, seen from `directory`.
 ///
 /// # Errors
 /// Those of [`content::unpack`] when a blob is missing or wrong.
 pub async fn fetch(
-    blobs: &Blobs,
+    (blobs, kept): (&Blobs, &Results),
     directory: &Path,
     outputs: &[Output],
 ) -> Result<Vec<Product>, StoreError> {
     let mut products = Vec::with_capacity(outputs.len());
     for Output { path, mode, content } in outputs {
-        let beside = fetch_beside(blobs, &directory.join(path), content).await?;
-        let body = match beside {
-            Some(beside) => Body::Beside(beside),
-            None => Body::Bytes(content::unpack(blobs, content, OUTPUT_BYTES_MAX).await?),
+        let body = match known(kept, content) {
+            Some(file) => Body::File(file),
+            None => match fetch_beside(blobs, &directory.join(path), content).await? {
+                Some(beside) => Body::Beside(beside),
+                None => Body::Bytes(content::unpack(blobs, content, OUTPUT_BYTES_MAX).await?),
+            },
         };
         let digest = Some(content.digest());
         products.push(Product { path: path.clone(), mode: *mode, digest, body });
     }
     Ok(products)
+}
+
+/// An output that lies on this machine.
+fn known(kept: &Results, content: &Content) -> Option<File> {
+    let Content::Blob { digest, size } = content else { return None };
+    let file = kept.content(*digest)?;
+    file.metadata().is_ok_and(|found| found.len() == *size).then_some(file)
 }
 
 /// A large output in a file; `None` when it is small, or no file can be written there: whoever writes
@@ -323,6 +333,7 @@ mod tests {
     async fn what_is_large_comes_beside_its_target() {
         let blobs = Blobs::new(Arc::new(InMemory::new()), Limits::default());
         let folder = tempfile::tempdir().unwrap();
+        let none = Results::open(folder.path(), 0);
         let large = Bytes::from(vec![7; usize::try_from(LARGE_BYTES_MIN).unwrap()]);
         let mut outputs = Vec::new();
         for (path, bytes) in [("a.rlib", large.clone()), ("a.d", Bytes::from_static(b"deps"))] {
@@ -331,7 +342,7 @@ mod tests {
             outputs.push(Output { content: Content::Blob { digest, size }, ..output(path) });
         }
         let names = || fs::read_dir(folder.path()).unwrap().count();
-        let mut products = fetch(&blobs, folder.path(), &outputs).await.unwrap();
+        let mut products = fetch((&blobs, &none), folder.path(), &outputs).await.unwrap();
         assert!(matches!(products[0].body, Body::Beside(_)));
         assert!(matches!(products[1].body, Body::Bytes(_)));
         assert_eq!((names(), products[0].body.digest().unwrap()), (1, Digest::of(&large)));
@@ -342,16 +353,16 @@ mod tests {
         assert!(products[0].body.read(LARGE_BYTES_MIN - 1).is_err());
 
         // What is not used leaves nothing, nor does what is not what it should be.
-        drop(fetch(&blobs, folder.path(), &outputs).await.unwrap());
+        drop(fetch((&blobs, &none), folder.path(), &outputs).await.unwrap());
         let wrong =
             Content::Blob { digest: outputs[0].content.digest(), size: LARGE_BYTES_MIN + 1 };
         let wrong = Output { content: wrong, ..output("b.rlib") };
-        let fetched = fetch(&blobs, folder.path(), &[wrong]).await;
+        let fetched = fetch((&blobs, &none), folder.path(), &[wrong]).await;
         assert!(matches!(fetched, Err(StoreError::Corrupt(_))));
         assert_eq!(names(), 2);
         // Where no file can be written, the reason is that of writing.
         let nowhere = folder.path().join("missing");
-        let mut products = fetch(&blobs, &nowhere, &outputs).await.unwrap();
+        let mut products = fetch((&blobs, &none), &nowhere, &outputs).await.unwrap();
         let written = write(&nowhere, &mut products, 0);
         assert!(matches!(written, Err(LocalReason::WriteOutput(_))), "{written:?}");
     }

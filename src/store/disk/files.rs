@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT, open};
 use tempfile::{NamedTempFile, TempPath};
 
 use crate::job::{Digest, Space};
@@ -82,6 +82,24 @@ impl Files {
     ) -> Result<(), DiskError> {
         let key = Key { space, digest, kind: Kind::Plain };
         self.write(key, bytes.len() as u64, |file| file.write_all(bytes))
+    }
+
+    /// Gives the file at `path`, which has other names nowhere, the name of `key`.
+    pub(super) fn adopt(&self, key: Key, path: &Path) -> Result<(), DiskError> {
+        let at = DiskError::at;
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let file = File::from(open(path, flags, Mode::empty()).map_err(|e| at(path)(e.into()))?);
+        let found = file.metadata().map_err(at(path))?;
+        if !found.is_file() || found.nlink() != 1 {
+            return Err(at(path)(io::ErrorKind::InvalidInput.into()));
+        }
+        let size = found.size();
+        if !self.index().fits(size) {
+            return Err(DiskError::Full { root: self.root.clone(), size });
+        }
+        file.set_permissions(Permissions::from_mode(mode(key.kind))).map_err(at(path))?;
+        let file = TempPath::try_from_path(path).map_err(at(path))?;
+        self.publish(key, size, file, Stamp::of(&found))
     }
 
     pub(super) fn link(&self, key: Key, target: &Path) -> Result<(), DiskError> {

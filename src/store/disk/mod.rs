@@ -148,10 +148,31 @@ impl DiskCache {
     /// [`DiskError::Full`], [`DiskError::Io`].
     pub fn insert(&self, bytes: &[u8]) -> Result<Digest, DiskError> {
         let digest = Digest::of(bytes);
-        if !self.files.is_here(self.space, digest) {
-            self.files.keep(self.space, digest, bytes)?;
-        }
+        self.keep(digest, bytes)?;
         Ok(digest)
+    }
+
+    /// Keeps `bytes`, of which `digest` was computed.
+    ///
+    /// # Errors
+    /// Those of [`DiskCache::insert`].
+    pub fn keep(&self, digest: Digest, bytes: &[u8]) -> Result<(), DiskError> {
+        if self.files.is_here(self.space, digest) {
+            return Ok(());
+        }
+        self.files.keep(self.space, digest, bytes)
+    }
+
+    /// Takes the file at `path`, of whose bytes `digest` was computed. Nobody else may be able to change
+    /// it; whether it is still there afterwards is not said.
+    ///
+    /// # Errors
+    /// [`DiskError::Full`], [`DiskError::Io`].
+    pub fn adopt(&self, digest: Digest, path: &Path) -> Result<(), DiskError> {
+        if self.files.is_here(self.space, digest) {
+            return Ok(());
+        }
+        self.files.adopt(self.key(digest, Kind::Plain), path)
     }
 
     /// Whether the blob is here.

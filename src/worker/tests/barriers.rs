@@ -21,10 +21,13 @@ fn contents(folder: &Path) -> BTreeMap<PathBuf, (u32, Vec<u8>)> {
 #[tokio::test]
 async fn files_of_the_caches_cannot_be_changed() {
     let bench = Bench::open().await;
-    let script = "for f in i/h.h ../usr/bin/gcc a.c; do echo x >> $f; chmod 777 $f; rm -f $f; \
-        mv i/h.h i/g.h; echo > i/new; done; ls i; exit 0";
+    let script = "for f in i/h.h ../usr/bin/gcc a.c large.h; do echo x >> $f; chmod 777 $f; \
+        rm -f $f; mv i/h.h i/g.h; echo > i/new; done; ls i; exit 0";
     let job = Recipe::script(script).await;
-    let job = Recipe { inputs: job.inputs.clone().file("/w/i/h.h", "header"), ..job };
+    // So large that it is mounted where the compile writes.
+    let large = "x".repeat(1 << 20);
+    let inputs = job.inputs.clone().file("/w/i/h.h", "header").file("/w/large.h", &large);
+    let job = Recipe { inputs, ..job };
     let before_run = bench.printed(&Recipe::script("echo > $1").await).await;
     assert_eq!(before_run, "");
     assert_eq!(bench.printed(&job).await, "h.h\n");

@@ -424,7 +424,7 @@ impl Farm {
     }
 
     /// Waits until no job waits or runs, and every result was seen by the scheduler.
-    async fn wait_until_queue_is_empty(&self) {
+    pub(crate) async fn wait_until_queue_is_empty(&self) {
         let what = format!("the queue is empty: {:?}", self.held("JOBS"));
         until(&what, async || {
             let (jobs, results) = (self.held("JOBS"), self.held("RESULTS"));
