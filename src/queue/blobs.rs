@@ -37,7 +37,7 @@ const HEADROOM: usize = 4 << 10;
 /// Parts under way at once: enough to fill a slow link, little enough for a client's buffers.
 const PARTS_AT_ONCE: usize = 16;
 /// The same of those that come: they wait in memory for a reader that is slower than the link.
-const PARTS_READ_AT_ONCE: usize = 8;
+const PARTS_READ_AT_ONCE: usize = 4;
 /// Largest blob, in bytes: 4 GiB. The store room asks for less.
 const BLOB_BYTES_MAX: u64 = 4 << 30;
 /// Most parts that a head may name: [`BLOB_BYTES_MAX`] behind a server that takes 64 KiB.

@@ -91,7 +91,7 @@ impl Builds {
         self.folders.wait().await;
         self.folders.reopen();
         let builds = self.clone();
-        let work = move || builds.idle.take_all().iter().for_each(|root| discard(root.path()));
+        let work = move || builds.idle.take_all().iter().for_each(|root| discard(root.home()));
         if let Err(error) = self.runtime.spawn_blocking(work).await {
             tracing::error!(%error, "roots were not removed");
         }
@@ -118,7 +118,7 @@ impl Drop for JobFolder {
             discard(&path);
             let surplus = if ended { builds.idle.keep(root) } else { Some(root) };
             if let Some(root) = surplus {
-                discard(root.path());
+                discard(root.home());
             }
         };
         self.builds.runtime.spawn_blocking(work);

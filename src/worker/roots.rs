@@ -46,19 +46,28 @@ pub(super) struct User {
     pub(super) compiler: String,
 }
 
+/// Most empty folders that wait for a use.
+const SPARE_MAX: usize = 256;
+
 /// A folder that is the `/` of a sandbox, with what lies in it beside what every sandbox has.
 #[derive(Debug, Default)]
 pub(super) struct Root {
+    /// Holds the root, and beside it empty folders `spare-0` and so on: giving one another name is far
+    /// cheaper than making it, as file systems look long for an inode that was not just deleted.
+    home: PathBuf,
     path: PathBuf,
+    spare: usize,
     user: Option<User>,
     items: BTreeMap<String, Item>,
 }
 
 impl Root {
-    /// A new one in `path` with what every sandbox has.
-    pub(super) fn make(path: PathBuf, user: User) -> io::Result<Self> {
+    /// A new one in `home` with what every sandbox has.
+    pub(super) fn make(home: PathBuf, user: User) -> io::Result<Self> {
+        DirBuilder::new().mode(0o700).create(&home)?;
+        let path = home.join("root");
         make_folder(&path)?;
-        let root = Self { path, user: Some(user), items: BTreeMap::new() };
+        let root = Self { home, path, spare: 0, user: Some(user), items: BTreeMap::new() };
         for folder in ["proc", "dev"] {
             make_folder(&root.path.join(folder))?;
         }
@@ -77,6 +86,11 @@ impl Root {
         &self.path
     }
 
+    /// Everything that belongs to it.
+    pub(super) fn home(&self) -> &Path {
+        &self.home
+    }
+
     /// Removes what `layout` does not want here, and makes its folders and links.
     pub(super) fn fit(&mut self, layout: &Layout) -> io::Result<()> {
         let wanted = wanted(layout);
@@ -87,7 +101,7 @@ impl Root {
         for path in gone.into_iter().rev() {
             let place = self.path.join(&path);
             match self.items.remove(&path) {
-                Some(Item::Folder) => fs::remove_dir(place)?,
+                Some(Item::Folder) => self.lay_by(&place)?,
                 Some(Item::Link { .. } | Item::File { .. }) => fs::remove_file(place)?,
                 None => {}
             }
@@ -96,7 +110,7 @@ impl Root {
             let place = self.path.join(path);
             match &item {
                 _ if self.items.contains_key(path) => continue,
-                Item::Folder => make_folder(&place)?,
+                Item::Folder => self.folder(&place)?,
                 Item::Link { target } => symlink(target, place)?,
                 // Its bytes may have to be fetched first.
                 Item::File { .. } => continue,
@@ -104,6 +118,28 @@ impl Root {
             self.items.insert(path.to_owned(), item);
         }
         Ok(())
+    }
+
+    /// Takes an empty folder away.
+    fn lay_by(&mut self, place: &Path) -> io::Result<()> {
+        if self.spare == SPARE_MAX {
+            return fs::remove_dir(place);
+        }
+        fs::rename(place, self.home.join(format!("spare-{}", self.spare)))?;
+        self.spare += 1;
+        Ok(())
+    }
+
+    /// Makes an empty folder.
+    fn folder(&mut self, place: &Path) -> io::Result<()> {
+        match self.spare.checked_sub(1) {
+            None => make_folder(place),
+            Some(last) => {
+                fs::rename(self.home.join(format!("spare-{last}")), place)?;
+                self.spare = last;
+                Ok(())
+            }
+        }
     }
 
     /// Puts `file` into its place, unless it lies there already.
@@ -222,13 +258,14 @@ mod tests {
             caches.inputs.insert(text.as_bytes()).unwrap();
         }
         let user = User { space: Space::shared(), compiler: "gcc".into() };
-        let mut root = Root::make(home.path().join("root"), user).unwrap();
+        let mut root = Root::make(home.path().join("home"), user).unwrap();
         let mut fit = |layout: &Layout| {
             root.fit(layout).unwrap();
             layout.files.iter().for_each(|file| root.put(file, &caches).unwrap());
         };
-        let inode = |path: &str| home.path().join("root").join(path).metadata().unwrap().ino();
-        let text = |path: &str| fs::read_to_string(home.path().join("root").join(path)).ok();
+        let place = home.path().join("home/root");
+        let inode = |path: &str| place.join(path).metadata().unwrap().ino();
+        let text = |path: &str| fs::read_to_string(place.join(path)).ok();
 
         let files = [("i/same", "same"), ("i/a", "old"), ("d/e/f", "old")];
         fit(&layout(&["i", "d", "d/e"], &[("l", "i/a")], &files));
@@ -241,10 +278,16 @@ mod tests {
         ));
         assert_eq!((inode("i"), text("l").as_deref()), (before, Some("same")));
         assert_eq!((text("i/a").as_deref(), text("d").as_deref()), (Some("new"), Some("new")));
+        let before = inode("i");
         fit(&layout(&[], &[], &[]));
-        let left = fs::read_dir(home.path().join("root")).unwrap();
+        let left = fs::read_dir(&place).unwrap();
         let mut left: Vec<_> = left.map(|found| found.unwrap().file_name()).collect();
         left.sort();
         assert_eq!(left, ["dev", "proc"]);
+        // A folder that was not needed any more is one that is.
+        fit(&layout(&["n", "o", "p", "q"], &[], &[]));
+        let inodes = ["n", "o", "p", "q"].map(inode);
+        assert!(inodes.contains(&before));
+        assert!(fs::read_dir(place.join("n")).unwrap().next().is_none());
     }
 }

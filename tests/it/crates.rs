@@ -239,6 +239,9 @@ async fn metadata_comes_early_and_outlives_its_worker() {
     let metadata = root.join("out/libslow-0123456789abcdef.rmeta");
     until("the metadata is there", async || metadata.exists().then_some(())).await;
     assert!(!root.join("out/libslow-0123456789abcdef.rlib").exists());
+    // The list was there before, as it is without us: who uses the crate looks for sources in it.
+    let list = "slow-0123456789abcdef.d";
+    assert_eq!(fs::read(root.join("out").join(list)).unwrap(), made[list].1);
     farm.kill("worker-1").await;
     let through = compiling.await.unwrap();
     assert_eq!(local.stderr, through.stderr, "{}", String::from_utf8_lossy(&through.stderr));

@@ -111,6 +111,27 @@ fn a_copy_is_private() {
 }
 
 #[test]
+fn a_file_that_nobody_else_has_is_taken_as_it_is() {
+    let scene = Scene::new(PLENTY);
+    let (made, other) = (scene.target("made"), scene.target("other"));
+    fs::write(&made, "crate").unwrap();
+    let digest = Digest::of(b"crate");
+    fs::hard_link(&made, &other).unwrap();
+    // Whoever has the other name could change it; and nothing but a file is a blob.
+    assert!(scene.cache.adopt(digest, &made).is_err());
+    std::os::unix::fs::symlink(&made, scene.target("link")).unwrap();
+    assert!(scene.cache.adopt(digest, &scene.target("link")).is_err());
+    assert!(!scene.cache.contains(digest));
+    fs::remove_file(&other).unwrap();
+    let inode = made.metadata().unwrap().ino();
+    scene.cache.adopt(digest, &made).unwrap();
+    assert!(!made.exists());
+    let kept = scene.stored(digest).metadata().unwrap();
+    assert_eq!((kept.ino(), kept.mode() & 0o777), (inode, 0o444));
+    assert_eq!(scene.read(digest).unwrap(), b"crate");
+}
+
+#[test]
 fn a_changed_file_is_never_used() {
     let scene = Scene::new(PLENTY);
     let digest = scene.cache.insert(b"right bytes").unwrap();

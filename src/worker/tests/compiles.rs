@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::*;
 use crate::job::wire::TreeDifference;
-use crate::job::{Difference, Exit};
+use crate::job::{Difference, Exit, Output};
 
 pub(super) async fn c_job(source: &str) -> Recipe {
     let references = vec![gcc_reference().await];
@@ -107,6 +107,18 @@ async fn outputs_appear_in_every_kind_of_folder() {
         assert_eq!(outcome.exit, Exit::Code(0), "{output}: {}", String::from_utf8_lossy(&words));
         assert_eq!((outcome.outputs.len(), outcome.unexpected.len()), (1, 0), "{output}");
     }
+    bench.is_clean().await;
+}
+
+#[tokio::test]
+async fn what_other_compiles_read_stays_where_it_was_made() {
+    let bench = Bench::open().await;
+    let job = Recipe::script("echo crate > liba.rlib; echo object > $1").await;
+    let outcome = bench.outcome(&job.outputs(&["a.o", "liba.rlib"])).await;
+    let kept = bench.cache().join("inputs/blobs/shared");
+    let is_kept = |output: &Output| kept.join(output.content.digest().to_string()).exists();
+    let is_kept: Vec<_> = outcome.outputs.iter().map(is_kept).collect();
+    assert_eq!(is_kept, [false, true]);
     bench.is_clean().await;
 }
 

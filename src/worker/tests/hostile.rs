@@ -76,7 +76,7 @@ async fn a_compile_cannot_read_the_workers_home_other_jobs_credentials_or_caches
         paths.extend(["/etc/passwd", "/etc/shadow", "/etc/hostname"].map(str::to_owned));
         // The job's own folder, and those of others beside it, under their names on this machine.
         let build = bench.cache().join("build");
-        paths.extend([build.join("lock"), build.join("root-0/usr/bin/gcc")].map(shown));
+        paths.extend([build.join("lock"), build.join("root-0/root/usr/bin/gcc")].map(shown));
         paths.extend(
             ["/proc/1/root", "/proc/self/cwd/../../..", "/proc/self/root/.."]
                 .map(|start| format!("{start}{}", paths[0])),

@@ -28,7 +28,7 @@ async fn a_program_of_many_crates_is_what_it_is_without_us() {
     let environment = Environment::capture();
     let home = || Some(format!("{}/.cargo", environment.text("HOME")?));
     let crates = environment.text("CARGO_HOME").or_else(home);
-    farm.set_variable("CARGO_HOME", &crates.unwrap());
+    farm.set_variable("CARGO_HOME", crates.unwrap());
     farm.set_variable("CC", "gcc");
     let local = built(&farm, &program).await;
     farm.set_variable("RUSTC_WRAPPER", JETCC);
