@@ -32,7 +32,7 @@ async fn a_program_of_many_crates_is_what_it_is_without_us() {
     farm.set_variable("CC", "gcc");
     let local = built(&farm, &program).await;
     farm.set_variable("RUSTC_WRAPPER", JETCC);
-    farm.set_variable("CC", &format!("{JETCC} gcc"));
+    farm.set_variable("CC", format!("{JETCC} gcc"));
     farm.set_variable("CC_KNOWN_WRAPPER_CUSTOM", "jetcc");
     let different = differences(&local, &built(&farm, &program).await);
     assert!(different.is_empty(), "{different:?} differ: {}", farm.explain("").await);
