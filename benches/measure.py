@@ -77,7 +77,7 @@ def cpu_ms(*roots):
 def machine_cpu_s():
     """CPU seconds that this machine has worked since its start, whoever wanted it."""
     user, nice, system, _, _, irq, softirq = map(int, Path("/proc/stat").read_text().split()[1:8])
-    return (user + nice + system + irq + softirq) / os.sysconf("SC_CLK_TCK")
+    return (user + nice + system + irq + softirq) / TICKS
 
 
 def resident_mb(pid):

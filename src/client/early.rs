@@ -38,6 +38,18 @@ struct Written {
     stamp: Stamp,
 }
 
+impl Written {
+    /// Whether it is `product`, and stands below `directory` as it was written.
+    fn is(&self, product: &Product, directory: &Path) -> bool {
+        self.path == product.path
+            && Some(self.digest) == product.digest
+            && directory
+                .join(&self.path)
+                .symlink_metadata()
+                .is_ok_and(|found| Stamp::of(&found) == self.stamp)
+    }
+}
+
 impl Voice {
     /// With it comes what is to be sent to the wrapper.
     pub fn new() -> (Self, UnboundedReceiver<Vec<u8>>) {
@@ -74,17 +86,9 @@ impl Voice {
         products: &'p mut [Product],
     ) -> impl Iterator<Item = &'p mut Product> {
         let written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_there = |product: &Product| {
-            let is_same = |early: &&Written| {
-                product.path == early.path && product.digest == Some(early.digest)
-            };
-            written.iter().find(is_same).is_some_and(|early| {
-                let found = directory.join(&early.path).symlink_metadata();
-                found.is_ok_and(|found| Stamp::of(&found) == early.stamp)
-            })
-        };
-        let there: Vec<bool> = products.iter().map(is_there).collect();
-        products.iter_mut().zip(there).filter_map(|(product, there)| (!there).then_some(product))
+        let is_there =
+            move |product: &Product| written.iter().any(|early| early.is(product, directory));
+        products.iter_mut().filter(move |product| !is_there(product))
     }
 
     /// What of the compiler's words is still to be said.

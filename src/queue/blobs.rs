@@ -171,9 +171,10 @@ impl NatsBlobs {
                 Err(Error::NotFound { .. }) => return ready(None),
                 Err(error) => return ready(Some(Err(error))),
             };
-            let less = left.checked_sub(bytes.len() as u64);
-            *left = less.unwrap_or_default();
-            ready(less.map(|_| Ok(bytes)))
+            ready(left.checked_sub(bytes.len() as u64).map(|less| {
+                *left = less;
+                Ok(bytes)
+            }))
         };
         parts.buffered(PARTS_READ_AT_ONCE).scan(head.size, within).boxed()
     }

@@ -59,7 +59,7 @@ pub(super) fn gather(prepared: &Prepared, bytes_max: u64) -> Result<Gathered, Tr
         };
         left -= found.as_ref().map_or(0, |(_, bytes)| bytes.len() as u64);
         let (path, required) = (target.wanted.path.clone(), target.wanted.required);
-        let source = prepared.folder.place(Place::Writable(target.folder)).join(&target.name);
+        let source = place(prepared, target);
         files.push(Gift { path, required, found, source });
     }
     let mut unexpected = Unexpected { prepared, found: Vec::new() };
@@ -69,6 +69,11 @@ pub(super) fn gather(prepared: &Prepared, bytes_max: u64) -> Result<Gathered, Tr
         }
     }
     Ok(Gathered { files, unexpected: unexpected.found })
+}
+
+/// Where a wanted file lies on this machine.
+fn place(prepared: &Prepared, target: &Target) -> PathBuf {
+    prepared.folder.place(Place::Writable(target.folder)).join(&target.name)
 }
 
 /// Mode and bytes of a wanted file; `None` when there is no such regular file.
@@ -117,7 +122,7 @@ fn read_closed(
     target: &Target,
     bytes_max: u64,
 ) -> io::Result<Option<(u32, Bytes)>> {
-    let path = prepared.folder.place(Place::Writable(target.folder)).join(&target.name);
+    let path = place(prepared, target);
     let found = path.symlink_metadata()?;
     if !found.is_file() || found.mode() & 0o400 != 0 {
         return Err(io::ErrorKind::PermissionDenied.into());

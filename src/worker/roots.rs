@@ -22,6 +22,8 @@ use super::sandbox::DEVICES;
 /// Most roots that wait for a job; each is some hundred names on disk, and keeps the blocks of
 /// files that the caches may have evicted meanwhile.
 const IDLE_MAX: usize = 64;
+/// Most empty folders that wait beside one root for a use.
+const SPARE_MAX: usize = 256;
 
 /// What lies at a path.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,9 +47,6 @@ pub(super) struct User {
     /// Jobs of one compiler have the most in common.
     pub(super) compiler: String,
 }
-
-/// Most empty folders that wait for a use.
-const SPARE_MAX: usize = 256;
 
 /// A folder that is the `/` of a sandbox, with what lies in it beside what every sandbox has.
 #[derive(Debug, Default)]

@@ -97,7 +97,7 @@ impl Results {
 
     /// Whether a result would be kept now.
     pub fn may_keep(&self) -> bool {
-        self.folder.is_some() && !self.room.rests()
+        self.ready_folder().is_some()
     }
 
     /// The result of the action `key`, if it is here and whole.
@@ -118,26 +118,14 @@ impl Results {
     /// Keeps the result of the action `key`, its files under other `names`. A disk that does not take it
     /// is left alone for a while.
     pub fn keep(&self, key: &ActionKey, kept: &Kept, names: impl Fn(&str) -> String) {
-        let Some(folder) = self.folder.as_ref().filter(|_| !self.room.rests()) else { return };
-        let write = || self.write(folder, key, kept, &names);
-        let written = match write() {
-            Err(error) if is_full(&error) && self.room.give_back(folder, kept.size()) => write(),
-            written => written,
-        };
-        match written {
-            Ok(bytes) => self.room.added(bytes),
-            Err(error) => self.room.note_trouble(&error),
-        }
+        self.put(kept.size(), |folder| self.write(folder, key, kept, &names));
     }
 
     /// Keeps a content, known by its `digest`, for a result that is not there yet; trouble costs nothing.
     pub fn keep_content(&self, digest: &Digest, body: &Body) {
-        let Some(folder) = self.folder.as_ref().filter(|_| !self.room.rests()) else { return };
-        if body.size() > INSIDE_BYTES_MAX as u64 {
-            match self.write_file(folder, &Name::blob(digest), body) {
-                Ok(bytes) => self.room.added(bytes),
-                Err(error) => self.room.note_trouble(&error),
-            }
+        let size = body.size();
+        if size > INSIDE_BYTES_MAX as u64 {
+            self.put(size, |folder| self.write_file(folder, &Name::blob(digest), body));
         }
     }
 
@@ -168,6 +156,24 @@ impl Results {
     /// Counters back to zero.
     pub fn zero(&self) {
         self.room.count(|counters| *counters = Counters::default());
+    }
+
+    /// The folder, unless its disk is left alone.
+    fn ready_folder(&self) -> Option<&Folder> {
+        self.folder.as_ref().filter(|_| !self.room.rests())
+    }
+
+    /// Has `write` add about `size` bytes and say how many; on a full disk once more after others went.
+    fn put(&self, size: u64, write: impl Fn(&Folder) -> io::Result<u64>) {
+        let Some(folder) = self.ready_folder() else { return };
+        let written = match write(folder) {
+            Err(error) if is_full(&error) && self.room.give_back(folder, size) => write(folder),
+            written => written,
+        };
+        match written {
+            Ok(bytes) => self.room.added(bytes),
+            Err(error) => self.room.note_trouble(&error),
+        }
     }
 
     fn read(&self, folder: &Folder, key: &ActionKey, name: &Name) -> io::Result<Option<Kept>> {

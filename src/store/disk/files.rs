@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT, open};
+use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT};
 use tempfile::{NamedTempFile, TempPath};
 
 use crate::job::{Digest, Space};
@@ -87,17 +87,16 @@ impl Files {
     /// Gives the file at `path`, which has other names nowhere, the name of `key`.
     pub(super) fn adopt(&self, key: Key, path: &Path) -> Result<(), DiskError> {
         let at = DiskError::at;
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let file = File::from(open(path, flags, Mode::empty()).map_err(|e| at(path)(e.into()))?);
-        let found = file.metadata().map_err(at(path))?;
+        let found = path.symlink_metadata().map_err(at(path))?;
         if !found.is_file() || found.nlink() != 1 {
             return Err(at(path)(io::ErrorKind::InvalidInput.into()));
         }
         let size = found.size();
         if !self.index().fits(size) {
-            return Err(DiskError::Full { root: self.root.clone(), size });
+            return Err(self.full(size));
         }
-        file.set_permissions(Permissions::from_mode(mode(key.kind))).map_err(at(path))?;
+        let readable = Permissions::from_mode(mode(key.kind));
+        std::fs::set_permissions(path, readable).map_err(at(path))?;
         let file = TempPath::try_from_path(path).map_err(at(path))?;
         self.publish(key, size, file, Stamp::of(&found))
     }
@@ -266,9 +265,8 @@ impl Files {
         size: u64,
         fill: impl Fn(&mut File) -> io::Result<()>,
     ) -> Result<(), DiskError> {
-        let full = || DiskError::Full { root: self.root.clone(), size };
         if !self.index().fits(size) {
-            return Err(full());
+            return Err(self.full(size));
         }
         let written = match self.write_beside(key.kind, &fill) {
             Err(error) if is_full(&error) => {
@@ -279,9 +277,13 @@ impl Files {
         };
         match written {
             Ok((file, stamp)) => self.publish(key, size, file, stamp),
-            Err(error) if is_full(&error) => Err(full()),
+            Err(error) if is_full(&error) => Err(self.full(size)),
             Err(error) => Err(DiskError::at(&self.temporary)(error)),
         }
+    }
+
+    fn full(&self, size: u64) -> DiskError {
+        DiskError::Full { root: self.root.clone(), size }
     }
 
     fn write_beside(
