@@ -4,6 +4,7 @@
 
 mod birth;
 mod confine;
+mod namespaces;
 mod pty;
 mod relay;
 mod service;
@@ -24,6 +25,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _};
 
 use birth::Newborn;
 pub use confine::{Confinement, Door, Listener};
+pub use namespaces::{empty_network, few_mounts};
 pub use pty::Terminals;
 use pty::{Screen, Seat};
 pub use relay::{Relayed, Written, relay};

@@ -45,11 +45,11 @@ const CARRIERS: [&str; 2] = ["-Xclang=", "-mllvm="];
 /// Variables that say where the driver finds its programs.
 const PROGRAM_PATHS: [&str; 2] = ["GCC_EXEC_PREFIX", "COMPILER_PATH"];
 
-/// Whether this worker runs `command` with `toolchain`.
+/// Whether this worker runs `command` with `toolchain`; what it starts.
 ///
 /// # Errors
 /// What is refused and why, for people.
-pub fn check(command: &Command, toolchain: &Tree) -> Result<(), String> {
+pub fn check(command: &Command, toolchain: &Tree) -> Result<Kind, String> {
     if command.arguments.is_empty() || command.arguments.len() > ARGUMENTS_MAX {
         return Err(format!(
             "the command has {} arguments, wanted 1 to {ARGUMENTS_MAX}",
@@ -63,7 +63,8 @@ pub fn check(command: &Command, toolchain: &Tree) -> Result<(), String> {
     let arguments = || command.arguments.iter().skip(1).map(String::as_str);
     if let Kind::Rust(_) = kind {
         rustc::allow::check(arguments())?;
-        return rustc::allow::check_environment(command.environment.keys());
+        rustc::allow::check_environment(command.environment.keys())?;
+        return Ok(kind);
     }
     if !arguments().any(|argument| STEPS.contains(&argument)) {
         return Err("the command is no compile: neither `-c` nor `-S`".into());
@@ -72,7 +73,8 @@ pub fn check(command: &Command, toolchain: &Tree) -> Result<(), String> {
     while let Some(argument) = left.next() {
         check_argument(argument, left.peek().copied(), toolchain)?;
     }
-    check_environment(command, toolchain)
+    check_environment(command, toolchain)?;
+    Ok(kind)
 }
 
 /// Whether `inputs` hold nothing that a compiler of `toolchain` would load as code by itself:
@@ -284,7 +286,11 @@ mod tests {
     #[test]
     fn only_the_toolchain_is_started() {
         for path in ["/usr/bin/gcc", "/bin/gcc", "/usr/bin/x86_64-linux-gnu-gcc-12"] {
-            assert_eq!(check(&command(path, &["-c", "a.c"]), &toolchain()), Ok(()), "{path}");
+            assert_eq!(
+                check(&command(path, &["-c", "a.c"]), &toolchain()).map(drop),
+                Ok(()),
+                "{path}"
+            );
         }
         let loader = "/lib64/ld-linux-x86-64.so.2";
         let specs = "/usr/lib/gcc/nano.specs";
@@ -331,7 +337,7 @@ mod tests {
             &["-c", "-o", "a.o", "-DX=@x"],
             &["-Wp,-MD,x.d", "-Wa,--noexecstack", "-Wno-x", "-Xclang", "-O2"],
         ] {
-            assert_eq!(check(arguments), Ok(()), "{arguments:?}");
+            assert_eq!(check(arguments).map(drop), Ok(()), "{arguments:?}");
         }
     }
 
@@ -339,7 +345,7 @@ mod tests {
     fn variables_load_no_code() {
         let mut command = command("/bin/gcc", &["-c", "a.c"]);
         command.environment.insert("COMPILER_PATH".into(), "/usr/bin:".into());
-        assert_eq!(check(&command, &toolchain()), Ok(()));
+        assert_eq!(check(&command, &toolchain()).map(drop), Ok(()));
         command.environment.insert("COMPILER_PATH".into(), "/w".into());
         assert!(check(&command, &toolchain()).is_err());
         for name in ["LD_PRELOAD", "LD_AUDIT", "GCONV_PATH", "CCC_OVERRIDE_OPTIONS", "HOME", ""] {
@@ -347,7 +353,7 @@ mod tests {
             assert!(check(&command, &toolchain()).is_err(), "{name}");
         }
         command.environment = BTreeMap::from([("CPATH".into(), "/w".into())]);
-        assert_eq!(check(&command, &toolchain()), Ok(()));
+        assert_eq!(check(&command, &toolchain()).map(drop), Ok(()));
     }
 
     #[test]

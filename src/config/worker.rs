@@ -28,6 +28,7 @@ pub(super) const WORKER: Overrides = &[
     ("JETCC_TOOLCHAIN_CACHE_SIZE", "toolchain_cache_size", Kind::Number),
     ("JETCC_BLOB_CACHE_SIZE", "blob_cache_size", Kind::Number),
     ("JETCC_BUILD_DIR", "builder.build_dir", Kind::Text),
+    ("JETCC_SCRATCH_DIR", "builder.scratch_dir", Kind::Text),
     ("JETCC_BWRAP_PATH", "builder.bwrap_path", Kind::Text),
     ("JETCC_SLOTS", "slots", Kind::Number),
     ("JETCC_LOAD", "load", Kind::Text),
@@ -92,6 +93,7 @@ enum WorkerAuth {
 struct Builder {
     r#type: Option<BuilderType>,
     build_dir: Option<PathBuf>,
+    scratch_dir: Option<PathBuf>,
     bwrap_path: Option<PathBuf>,
 }
 
@@ -121,6 +123,7 @@ pub fn worker(path: &Path, environment: &Environment) -> Result<WorkerConfig, Co
     let connection: WorkerConnection = deserialize(connection, path)?;
     let mut settings: Settings = deserialize(table, path)?;
     settings.build_dir = builder.build_dir.or(settings.build_dir);
+    settings.scratch_dir = builder.scratch_dir.or(settings.scratch_dir);
     settings.bwrap_path = builder.bwrap_path.unwrap_or(settings.bwrap_path);
     let worker = match connection.worker_id {
         Some(worker) => worker,

@@ -11,6 +11,7 @@ use rustix::fs::{Mode, OFlags, open, openat};
 use rustix::process::{
     DumpableBehavior, Resource, Rlimit, Signal, getrlimit, set_dumpable_behavior, setrlimit,
 };
+use rustix::thread::move_into_link_name_space;
 
 use super::pty::Terminals;
 
@@ -30,6 +31,8 @@ pub struct Confinement {
     pub data_bytes_max: Option<u64>,
     /// Cgroups that it is in from its first instruction on.
     pub doors: Arc<[Door]>,
+    /// Namespaces that it is in, instead of ours of their kind.
+    pub namespaces: Vec<Arc<OwnedFd>>,
     /// Descriptors that stay open in it, under their numbers; closed here once it runs.
     pub inherited: Vec<OwnedFd>,
     /// Hears what it writes to standard error, as it comes.
@@ -68,6 +71,7 @@ impl Confinement {
             file_bytes_max: 1 << 20,
             data_bytes_max: None,
             doors: Vec::new().into(),
+            namespaces: Vec::new(),
             inherited: Vec::new(),
             listener: None,
             terminals: None,
@@ -104,6 +108,9 @@ impl Confinement {
         // Where this is not possible the kernel's own choice stands.
         if let Ok(file) = open(c"/proc/self/oom_score_adj", OFlags::WRONLY, Mode::empty()) {
             let _ = rustix::io::write(file, b"1000");
+        }
+        for namespace in &self.namespaces {
+            move_into_link_name_space(namespace.as_fd(), None)?;
         }
         for descriptor in &self.inherited {
             rustix::io::fcntl_setfd(descriptor, rustix::io::FdFlags::empty())?;

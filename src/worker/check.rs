@@ -2,7 +2,7 @@
 
 use crate::compiler::allow;
 use crate::job::wire::{Submit, Trouble};
-use crate::job::{Command, Tree};
+use crate::job::{Command, Kind, Tree};
 
 /// Most wanted outputs of one job.
 const OUTPUTS_MAX: usize = 64;
@@ -35,9 +35,9 @@ pub(super) fn code(command: &Command, inputs: &Tree, toolchain: &Tree) -> Result
     allow::check_inputs(command, inputs, toolchain).map_err(Trouble::Refused)
 }
 
-/// Checks a command over its toolchain; the executable has to come with that.
-pub(super) fn command(command: &Command, toolchain: &Tree) -> Result<(), Trouble> {
-    allow::check(command, toolchain).map_err(Trouble::Refused)?;
+/// Checks a command over its toolchain; the executable has to come with that. Tells what it is.
+pub(super) fn command(command: &Command, toolchain: &Tree) -> Result<Kind, Trouble> {
+    let kind = allow::check(command, toolchain).map_err(Trouble::Refused)?;
     let Command { arguments, environment, .. } = command;
     let variables = environment.iter().flat_map(|(name, value)| [name, value]);
     let texts = || arguments.iter().chain(variables.clone());
@@ -51,9 +51,9 @@ pub(super) fn command(command: &Command, toolchain: &Tree) -> Result<(), Trouble
     if let Some(name) = environment.keys().find(|name| name.is_empty() || name.contains('=')) {
         return refuse(format!("`{name}` is no name of a variable"));
     }
-    Ok(())
+    Ok(kind)
 }
 
-fn refuse(text: String) -> Result<(), Trouble> {
+fn refuse<T>(text: String) -> Result<T, Trouble> {
     Err(Trouble::Refused(text))
 }

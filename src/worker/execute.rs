@@ -57,7 +57,7 @@ impl Executor {
         blobs: Blobs,
         sandbox: Sandbox,
     ) -> Result<Self, WorkerError> {
-        let builds = Arc::new(Builds::open(settings.build_dir())?);
+        let builds = Arc::new(Builds::open(settings, sandbox.mode.memory)?);
         let cache = |name, bytes_max| DiskCache::open(settings.cache_dir.join(name), bytes_max);
         let caches = Caches {
             toolchains: cache("toolchains", settings.toolchain_cache_size)?,
@@ -109,7 +109,7 @@ impl Executor {
         let start = Instant::now();
         let inputs = Arc::new(self.inputs(submit, runner, patience).await?);
         let toolchain = self.toolchains.ready(runner, submit, patience).await?;
-        check::command(&action.command, &toolchain)?;
+        let kind = check::command(&action.command, &toolchain)?;
         check::code(&action.command, &inputs, &toolchain)?;
         times.fetch_ms = ms(start);
 
@@ -118,6 +118,7 @@ impl Executor {
         let trees = [inputs.clone(), toolchain.clone()];
         let request = Request {
             job: submit.job,
+            kind,
             toolchain,
             inputs,
             command: action.command.clone(),

@@ -20,7 +20,9 @@ use crate::store::{DiskCache, DiskError, FolderLock};
 use super::WorkerError;
 use super::layout::{self, Layout, Place, Way};
 use super::roots::{Idle, Root, User, make_folder};
-use super::sandbox;
+use super::sandbox::{self, Memory};
+use super::scratch::Scratch;
+use super::settings::Settings;
 
 /// How often a removal is tried: an ended compile needs a moment to let go of its files.
 const REMOVE_TRIES: u32 = 100;
@@ -38,13 +40,17 @@ pub(super) struct Builds {
     /// Holds a token for each job's folder that exists.
     folders: TaskTracker,
     idle: Idle,
+    /// `Some` where compiles may write to memory.
+    scratch: Option<Scratch>,
     runtime: Handle,
     _lock: FolderLock,
 }
 
 impl Builds {
-    /// Takes `path` for this process and removes what a dead predecessor left there.
-    pub(super) fn open(path: PathBuf) -> Result<Self, WorkerError> {
+    /// Takes the folder of `settings` for this process and removes what a dead predecessor left there.
+    /// `memory` is what a job's limit counts.
+    pub(super) fn open(settings: &Settings, memory: Memory) -> Result<Self, WorkerError> {
+        let path = settings.build_dir();
         let fail = |source| WorkerError::Folder { path: path.clone(), source };
         fs::create_dir_all(&path).map_err(fail)?;
         let lock = File::create(path.join("lock")).map_err(fail)?;
@@ -61,18 +67,30 @@ impl Builds {
             attempts: AtomicU64::new(0),
             folders: TaskTracker::new(),
             idle: Idle::default(),
+            scratch: Scratch::open(settings, memory),
             runtime: Handle::current(),
             _lock: lock,
         })
     }
 
     /// A folder for one attempt at `job`, with a root that `user` used if there is one.
-    pub(super) fn create(self: &Arc<Self>, job: JobId, user: User) -> io::Result<JobFolder> {
+    pub(super) fn create(
+        self: &Arc<Self>,
+        job: JobId,
+        user: User,
+        writes: Writes,
+    ) -> io::Result<JobFolder> {
         let attempt = self.attempts.fetch_add(1, Ordering::Relaxed);
-        let path = self.path.join(format!("{job}-{attempt}"));
-        DirBuilder::new().mode(0o700).create(&path)?;
+        let name = format!("{job}-{attempt}");
+        let scratch = self.scratch.as_ref().filter(|_| writes == Writes::InMemory);
+        let in_memory = scratch.and_then(|scratch| scratch.folder(&name));
+        let path = self.path.join(name);
+        if in_memory.is_none() {
+            make_private(&path)?;
+        }
         let mut folder = JobFolder {
             path,
+            in_memory,
             root: Root::default(),
             ended: AtomicBool::new(false),
             builds: self.clone(),
@@ -98,10 +116,21 @@ impl Builds {
     }
 }
 
+/// Where a compile would best write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Writes {
+    /// Where that is possible: what it writes is small and soon gone.
+    InMemory,
+    OnDisk,
+}
+
 /// The folder of one attempt; dropping it removes it in the background.
 #[derive(Debug)]
 pub(super) struct JobFolder {
+    /// On disk; there if anything of the job is.
     path: PathBuf,
+    /// Holds the writable folders if `path` does not.
+    in_memory: Option<PathBuf>,
     root: Root,
     ended: AtomicBool,
     builds: Arc<Builds>,
@@ -111,11 +140,12 @@ pub(super) struct JobFolder {
 impl Drop for JobFolder {
     fn drop(&mut self) {
         let (path, live) = (std::mem::take(&mut self.path), self.live.take());
+        let in_memory = self.in_memory.take();
         let (root, builds) = (std::mem::take(&mut self.root), self.builds.clone());
         let ended = *self.ended.get_mut();
         let work = move || {
             let _live = live;
-            discard(&path);
+            in_memory.iter().chain([&path]).for_each(|path| discard(path));
             let surplus = if ended { builds.idle.keep(root) } else { Some(root) };
             if let Some(root) = surplus {
                 discard(root.home());
@@ -130,7 +160,9 @@ impl JobFolder {
     pub(super) fn place(&self, place: Place) -> PathBuf {
         match place {
             Place::Root => self.root.path().to_owned(),
-            Place::Writable(number) => self.path.join(number.to_string()),
+            Place::Writable(number) => {
+                self.in_memory.as_ref().unwrap_or(&self.path).join(number.to_string())
+            }
             Place::Aside => self.path.join("aside"),
         }
     }
@@ -154,6 +186,9 @@ impl JobFolder {
             std::os::unix::fs::symlink(&link.target, self.place(link.place).join(&link.path))?;
         }
         if !layout.points.is_empty() {
+            if self.in_memory.is_some() {
+                make_private(&self.path)?;
+            }
             make_folder(&self.place(Place::Aside))?;
         }
         for (place, name) in &layout.points {
@@ -234,6 +269,10 @@ fn bytes_in(folder: &Path) -> u64 {
         Err(_) => 0,
     };
     entries.flatten().map(size).fold(0, u64::saturating_add)
+}
+
+fn make_private(path: &Path) -> io::Result<()> {
+    DirBuilder::new().mode(0o700).create(path)
 }
 
 /// Removes a folder as well as that can be done.

@@ -6,7 +6,7 @@
 //! another one sees. The barriers are listed in [`sandbox`].
 //!
 //! Reading order: [`run`], [`execute`] (the story), [`check`], [`fetch`], [`toolchains`], [`proof`],
-//! [`paths`] and [`layout`] (pure), [`roots`], [`folder`], [`prepare`], [`sandbox`], [`early`], [`outputs`], [`reads`],
+//! [`paths`] and [`layout`] (pure), [`roots`], [`scratch`], [`folder`], [`prepare`], [`sandbox`], [`early`], [`outputs`], [`reads`],
 //! [`capacity`], [`rest`].
 
 pub mod capacity;
@@ -25,6 +25,7 @@ mod rest;
 mod roots;
 pub mod run;
 mod sandbox;
+mod scratch;
 mod settings;
 #[cfg(test)]
 mod tests;

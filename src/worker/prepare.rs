@@ -10,11 +10,11 @@ use std::time::{Duration, Instant};
 
 use crate::exec::{Finished, Listener};
 use crate::job::wire::Trouble;
-use crate::job::{Command, JobId, Space, Terminal, Tree, WantedOutput};
+use crate::job::{Command, JobId, Kind, Space, Terminal, Tree, WantedOutput};
 use crate::store::DiskError;
 
 use super::fetch::{Patience, Source};
-use super::folder::{Builds, Caches, JobFolder};
+use super::folder::{Builds, Caches, JobFolder, Writes};
 use super::layout::{self, Layout, Place};
 use super::paths::Merged;
 use super::roots::User;
@@ -38,6 +38,8 @@ pub(super) struct Runner {
 #[derive(Clone, Debug)]
 pub(super) struct Request {
     pub(super) job: JobId,
+    /// What the command starts.
+    pub(super) kind: Kind,
     pub(super) toolchain: Arc<Tree>,
     pub(super) inputs: Arc<Tree>,
     pub(super) command: Command,
@@ -152,7 +154,12 @@ fn begin(
     let layout = Layout::of(&merged, &request.command, &request.outputs)?;
     let compiler = &request.command.executable;
     let user = User { space: source.space().clone(), compiler: compiler.clone() };
-    let folder = builds.create(request.job, user);
+    let writes = match request.kind {
+        Kind::C(_) => Writes::InMemory,
+        // Its outputs stay on this disk, and it loads code that lies beside them.
+        Kind::Rust(_) => Writes::OnDisk,
+    };
+    let folder = builds.create(request.job, user, writes);
     let mut folder = folder.map_err(|error| io_trouble(&error))?;
     folder.make(&layout).map_err(|error| io_trouble(&error))?;
     let absent =

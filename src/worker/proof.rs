@@ -64,7 +64,7 @@ async fn compile(
 ) -> Result<(), Unproved> {
     let Reference { command, source_path, source, object_path, object } = reference;
     let inputs = source_tree(&source_path, &source).map_err(Unproved::Failed)?;
-    check::command(&command, toolchain)?;
+    let kind = check::command(&command, toolchain)?;
     check::code(&command, &inputs, toolchain)?;
     let cache = runner.source.caches.inputs.clone();
     blocking(move || {
@@ -74,6 +74,7 @@ async fn compile(
     .await?;
     let request = Request {
         job,
+        kind,
         toolchain: toolchain.clone(),
         inputs: Arc::new(inputs),
         command: command.clone(),

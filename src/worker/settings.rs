@@ -22,6 +22,9 @@ pub struct Settings {
     /// Where jobs are laid out, on the file system of `cache_dir` so that files can be hard links;
     /// `build` below `cache_dir`.
     pub build_dir: Option<PathBuf>,
+    /// Where C and C++ compiles write: a folder on a file system in memory; `build_dir` for the disk.
+    /// Shared memory (`/dev/shm`) where a cgroup counts that as the compile's own, else `build_dir`.
+    pub scratch_dir: Option<PathBuf>,
     /// The bubblewrap program; `/usr/bin/bwrap`.
     pub bwrap_path: PathBuf,
     /// Compiles at once on an otherwise idle machine; the CPUs that this process may use.
@@ -69,6 +72,7 @@ impl Default for Settings {
             toolchain_cache_size: 10 * GIB,
             blob_cache_size: 10 * GIB,
             build_dir: None,
+            scratch_dir: None,
             bwrap_path: "/usr/bin/bwrap".into(),
             slots: None,
             load: Load::default(),

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use crate::job::Command;
 use crate::worker::layout::Start;
 
-use super::{Argv0, DEVICES, Mode, Proc, Users};
+use super::{Argv0, DEVICES, Mode, Network, Proc, Users};
 
 /// What is mounted where.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,7 +34,6 @@ pub(super) fn barriers(mode: Mode) -> Vec<OsString> {
     let always = [
         "--unshare-ipc",
         "--unshare-pid",
-        "--unshare-net",
         "--unshare-uts",
         "--unshare-cgroup-try",
         "--hostname",
@@ -45,7 +44,12 @@ pub(super) fn barriers(mode: Mode) -> Vec<OsString> {
         "ALL",
         "--clearenv",
     ];
-    users.iter().chain(&always).map(OsString::from).collect()
+    let network: &[&str] = match mode.network {
+        // It is there before bubblewrap starts.
+        Network::Shared => &[],
+        Network::Own => &["--unshare-net"],
+    };
+    users.iter().chain(network).chain(&always).map(OsString::from).collect()
 }
 
 /// A fresh `/proc` where that is possible, read-only: kernel settings in `/proc/sys` can be written
@@ -108,8 +112,8 @@ mod tests {
     use super::*;
 
     fn mode(users: Users, proc: Proc, argv0: Argv0) -> Mode {
-        let (calls, memory) = (Calls::Filtered, Memory::Job);
-        Mode { users, proc, argv0, calls, memory, processes: Processes::Cgroup }
+        let (calls, network, memory) = (Calls::Filtered, Network::Own, Memory::Job);
+        Mode { users, proc, argv0, calls, network, memory, processes: Processes::Cgroup }
     }
 
     fn line(mode: Mode, start: Start) -> String {
@@ -130,7 +134,7 @@ mod tests {
     #[test]
     fn every_barrier_then_mounts_then_command() {
         let mode = mode(Users::OwnAndLast, Proc::Fresh, Argv0::Free);
-        let wanted = "--unshare-user --disable-userns --unshare-ipc --unshare-pid --unshare-net \
+        let wanted = "--unshare-user --disable-userns --unshare-net --unshare-ipc --unshare-pid \
             --unshare-uts --unshare-cgroup-try --hostname jetcc --die-with-parent --new-session \
             --cap-drop ALL --clearenv --ro-bind /b/j/root / --dev-bind /dev/null /dev/null \
             --dev-bind /dev/urandom /dev/urandom --bind /b/j/0 /w --ro-bind \

@@ -7,7 +7,7 @@
 //! |---|---|
 //! | see this machine's files, `$HOME`, other jobs | its root is the job's folder, nothing else is mounted |
 //! | change a file of the caches | hard links are mounted read-only; what can be written is a copy |
-//! | reach the network | own network namespace, loopback down |
+//! | reach the network, meet other jobs there | network namespace without a device that is up; an own one where sockets can be made |
 //! | see, signal or trace other processes, outlive its end | own pid namespace, dies with its parent |
 //! | gain rights | own user namespace, no capabilities, `no_new_privs`, no further user namespaces |
 //! | reach the kernel's seldom used parts | only the system calls of [`filter`] |
@@ -35,7 +35,7 @@ mod probe;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io;
-use std::os::fd::AsRawFd as _;
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -70,6 +70,8 @@ pub(super) struct Sandbox {
     filter: Option<Arc<Filter>>,
     /// `Some` when cgroups hold anything.
     cells: Option<Arc<Cells>>,
+    /// Namespaces that sandboxes start in.
+    namespaces: Vec<Arc<OwnedFd>>,
 }
 
 /// Which barriers this machine lets us build.
@@ -79,6 +81,7 @@ pub(super) struct Mode {
     pub(super) proc: Proc,
     pub(super) argv0: Argv0,
     pub(super) calls: Calls,
+    pub(super) network: Network,
     pub(super) memory: Memory,
     pub(super) processes: Processes,
 }
@@ -119,6 +122,15 @@ pub(super) enum Calls {
     Filtered,
     /// Any: the kernel has no seccomp, or bubblewrap may not use it.
     Free,
+}
+
+/// A network in which nothing can be reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Network {
+    /// One for all sandboxes: none of them can make a socket to meet another one there.
+    Shared,
+    /// One for each sandbox.
+    Own,
 }
 
 /// What the limit of memory counts.
@@ -187,13 +199,13 @@ impl Limits {
 impl Sandbox {
     /// Finds out, by running it, with which barriers bubblewrap works here.
     pub(super) async fn open(settings: &Settings) -> Result<Self, WorkerError> {
-        probe::best(&settings.bwrap_path, Limits::of(settings)).await
+        probe::best(settings).await
     }
 
     /// Every kind that works here: for tests.
     #[cfg(test)]
     pub(super) async fn every(settings: &Settings) -> Result<Vec<Self>, WorkerError> {
-        probe::every(&settings.bwrap_path, Limits::of(settings)).await
+        probe::every(settings).await
     }
 
     /// Runs bubblewrap with `arguments` of [`arguments::of`] to the command's end. Dropping the
@@ -253,6 +265,7 @@ impl Sandbox {
             file_bytes_max: limits.output_bytes,
             data_bytes_max: (self.mode.memory == Memory::Process).then_some(limits.memory_bytes),
             doors: lease.as_ref().map(Lease::doors).unwrap_or_default(),
+            namespaces: self.namespaces.clone(),
             inherited,
             listener,
             terminals,

@@ -1,7 +1,7 @@
 //! Finds out, by running bubblewrap, which barriers this machine lets us build.
 
 use std::ffi::OsString;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,8 +11,8 @@ use crate::job::wire::Trouble;
 use super::cells::{Cells, Controller};
 use super::filter::Filter;
 use super::{
-    Argv0, Calls, Limits, Memory, Mode, Proc, Processes, Sandbox, Users, WorkerError, arguments,
-    spec,
+    Argv0, Calls, Limits, Memory, Mode, Network, Proc, Processes, Sandbox, Settings, Users,
+    WorkerError, arguments, spec,
 };
 
 const PROBE_TIME: Duration = Duration::from_secs(20);
@@ -30,10 +30,14 @@ const LADDER: [(Users, Proc); 6] = [
 ];
 
 /// The best sandbox that works, or why not even the poorest does.
-pub(super) async fn best(bwrap: &Path, limits: Limits) -> Result<Sandbox, WorkerError> {
-    let (plain, cause) = plain(bwrap, limits).await?;
-    let filtered = filtered(&plain).await.unwrap_or(plain);
-    let sandbox = limited(filtered).await;
+pub(super) async fn best(settings: &Settings) -> Result<Sandbox, WorkerError> {
+    let (plain, cause) = plain(settings).await?;
+    let sandbox = match filtered(&plain).await {
+        Some(filtered) => joined(&filtered).await.unwrap_or(filtered),
+        None => plain,
+    };
+    let sandbox = limited(sandbox).await;
+    let sandbox = lean(&sandbox, settings).await.unwrap_or(sandbox);
     for lacks in sandbox.mode.lacks() {
         let cause = cause.as_ref().map(ToString::to_string).unwrap_or_default();
         tracing::warn!(lacks, cause, "the sandbox has fewer barriers than it could have");
@@ -42,10 +46,8 @@ pub(super) async fn best(bwrap: &Path, limits: Limits) -> Result<Sandbox, Worker
 }
 
 /// The best namespaces that work, and why not better ones.
-async fn plain(
-    bwrap: &Path,
-    limits: Limits,
-) -> Result<(Sandbox, Option<WorkerError>), WorkerError> {
+async fn plain(settings: &Settings) -> Result<(Sandbox, Option<WorkerError>), WorkerError> {
+    let (bwrap, limits) = (&settings.bwrap_path, Limits::of(settings));
     let argv0 = argv0(bwrap).await?;
     let mut first = None;
     for (users, proc) in LADDER {
@@ -60,9 +62,11 @@ async fn plain(
 
 /// Namespaces alone.
 fn bare(bwrap: &Path, limits: Limits, (users, proc, argv0): (Users, Proc, Argv0)) -> Sandbox {
-    let (calls, memory, processes) = (Calls::Free, Memory::Process, Processes::Free);
-    let mode = Mode { users, proc, argv0, calls, memory, processes };
-    Sandbox { bwrap: bwrap.to_owned(), mode, limits, filter: None, cells: None }
+    let (calls, network) = (Calls::Free, Network::Own);
+    let (memory, processes) = (Memory::Process, Processes::Free);
+    let mode = Mode { users, proc, argv0, calls, network, memory, processes };
+    let (bwrap, namespaces) = (bwrap.to_owned(), Vec::new());
+    Sandbox { bwrap, mode, limits, filter: None, cells: None, namespaces }
 }
 
 /// `plain` with the filter, where that works.
@@ -71,6 +75,27 @@ async fn filtered(plain: &Sandbox) -> Option<Sandbox> {
     sandbox.filter = Some(Arc::new(Filter::make().ok()?));
     sandbox.mode.calls = Calls::Filtered;
     attempt(&sandbox).await.is_ok().then_some(sandbox)
+}
+
+/// `filtered` with a network that all sandboxes share, where we may make one: it costs a sandbox a
+/// millisecond to make its own and to remove it.
+async fn joined(filtered: &Sandbox) -> Option<Sandbox> {
+    let mut sandbox = filtered.clone();
+    sandbox.namespaces.push(Arc::new(exec::empty_network().ok()?));
+    sandbox.mode.network = Network::Shared;
+    attempt(&sandbox).await.is_ok().then_some(sandbox)
+}
+
+/// `sandbox` started where only the mounts are that it needs, if we may make such a place:
+/// bubblewrap copies all that there are, and reads their table for each that it adds.
+async fn lean(sandbox: &Sandbox, settings: &Settings) -> Option<Sandbox> {
+    let folder = settings.build_dir();
+    std::fs::create_dir_all(&folder).ok()?;
+    let mut lean = sandbox.clone();
+    let used = [&sandbox.bwrap, &folder].into_iter().chain(&settings.scratch_dir);
+    let used: Vec<&Path> = used.map(PathBuf::as_path).collect();
+    lean.namespaces.push(Arc::new(exec::few_mounts(&used).ok()?));
+    attempt(&lean).await.is_ok().then_some(lean)
 }
 
 /// `sandbox` with the best limits that work.
@@ -150,7 +175,8 @@ async fn argv0(bwrap: &Path) -> Result<Argv0, WorkerError> {
 
 /// Every kind of sandbox that this machine can build, best first: the barriers are tested in each.
 #[cfg(test)]
-pub(super) async fn every(bwrap: &Path, limits: Limits) -> Result<Vec<Sandbox>, WorkerError> {
+pub(super) async fn every(settings: &Settings) -> Result<Vec<Sandbox>, WorkerError> {
+    let (bwrap, limits) = (&settings.bwrap_path, Limits::of(settings));
     let argv0 = argv0(bwrap).await?;
     let mut found = Vec::new();
     // Each step of the ladder with a fresh `/proc`, and the first one with an empty one.
@@ -161,12 +187,16 @@ pub(super) async fn every(bwrap: &Path, limits: Limits) -> Result<Vec<Sandbox>, 
         }
     }
     let Some(best) = found.first().cloned() else { return Ok(found) };
+    let joined = joined(&best).await;
+    let lean = lean(joined.as_ref().unwrap_or(&best), settings).await;
+    let held = celled(lean.as_ref().or(joined.as_ref()).unwrap_or(&best)).await;
     let plain = Sandbox { filter: None, mode: Mode { calls: Calls::Free, ..best.mode }, ..best };
     found.push(limited(plain).await);
+    found.extend(joined);
     for sandbox in found.iter_mut().filter(|sandbox| sandbox.mode.calls == Calls::Filtered) {
         *sandbox = by_rlimits(sandbox.clone()).await;
     }
-    found.extend(celled(&found[0]).await);
+    found.extend(held);
     found.rotate_right(1);
     Ok(found)
 }

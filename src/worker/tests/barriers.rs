@@ -149,17 +149,27 @@ async fn endless_text_is_ended() {
 
 #[tokio::test]
 async fn the_disk_cannot_be_filled() {
-    let bench = Bench::with(|settings| settings.output_bytes_max = 1 << 20).await;
+    let limited = |settings: &mut Settings| settings.output_bytes_max = 1 << 20;
+    let in_memory = Bench::with(limited).await;
+    let on_disk = Bench::with(|settings| {
+        limited(settings);
+        settings.scratch_dir = Some(settings.build_dir());
+    });
+    let benches = [in_memory, on_disk.await];
     for script in [
         "exec cat /dev/urandom > $1",
         "i=0; while :; do i=$((i+1)); (ulimit -f 512; cat /dev/urandom > /tmp/$i); done",
         "for i in 1 2 3; do (ulimit -f 1024; cat /dev/urandom > /tmp/$i); done; cat /tmp/1 > $1; \
          exec cat /dev/urandom >> $1",
     ] {
-        let trouble = bench.trouble(&Recipe::script(script).await).await;
-        assert_eq!(trouble, Trouble::TooMuchOutput(1 << 20), "{script}");
+        for bench in &benches {
+            let trouble = bench.trouble(&Recipe::script(script).await).await;
+            assert_eq!(trouble, Trouble::TooMuchOutput(1 << 20), "{script}");
+        }
     }
-    bench.is_clean().await;
+    for bench in &benches {
+        bench.is_clean().await;
+    }
 }
 
 #[tokio::test]
@@ -216,11 +226,11 @@ async fn closed_folders_are_removed_all_the_same() {
 async fn a_job_that_is_given_up_leaves_nothing() {
     let bench = Bench::open().await;
     let message = bench.message(&Recipe::script("echo > $1; sleep 1000").await).await;
-    let build = bench.cache().join("build");
     let job = message.submit.job.to_string();
     let runs = || {
-        let entries = std::fs::read_dir(&build).unwrap();
-        let mut folders = entries.map(|entry| entry.unwrap().path());
+        let scratch = std::fs::read_dir(bench.memory.path()).unwrap();
+        let jobs = scratch.flat_map(|own| std::fs::read_dir(own.unwrap().path()).unwrap());
+        let mut folders = jobs.map(|entry| entry.unwrap().path());
         // The first attempt's folders are the proof's.
         folders.any(|path| text(&path).contains(&job) && has(&path, "a.o"))
     };

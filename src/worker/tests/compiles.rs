@@ -112,7 +112,7 @@ async fn outputs_appear_in_every_kind_of_folder() {
 
 #[tokio::test]
 async fn what_other_compiles_read_stays_where_it_was_made() {
-    let bench = Bench::open().await;
+    let bench = Bench::with(|settings| settings.scratch_dir = Some(settings.build_dir())).await;
     let job = Recipe::script("echo crate > liba.rlib; echo object > $1").await;
     let outcome = bench.outcome(&job.outputs(&["a.o", "liba.rlib"])).await;
     let kept = bench.cache().join("inputs/blobs/shared");

@@ -36,6 +36,8 @@ const SEARCH_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 /// A worker with its store.
 struct Bench {
     folder: tempfile::TempDir,
+    /// Where its scratch folder is.
+    memory: tempfile::TempDir,
     blobs: Blobs,
     executor: Executor,
     capacity: Capacity,
@@ -43,18 +45,20 @@ struct Bench {
     heard: Mutex<Vec<Word>>,
 }
 
-/// Settings of a worker with its own folder.
-fn settings(change: impl FnOnce(&mut Settings)) -> (tempfile::TempDir, Settings) {
+/// Settings of a worker with its own folders: on disk, and in memory.
+fn settings(change: impl FnOnce(&mut Settings)) -> ([tempfile::TempDir; 2], Settings) {
     let folder = tempfile::tempdir().unwrap();
+    let memory = tempfile::tempdir_in("/dev/shm").unwrap();
     let mut settings = Settings {
         cache_dir: folder.path().join("cache"),
+        scratch_dir: Some(memory.path().to_owned()),
         slots: Some(4),
         load: Load::Ignore,
         memory_per_job_bytes: 0,
         ..Settings::default()
     };
     change(&mut settings);
-    (folder, settings)
+    ([folder, memory], settings)
 }
 
 impl Bench {
@@ -63,28 +67,28 @@ impl Bench {
     }
 
     async fn with(change: impl FnOnce(&mut Settings)) -> Self {
-        let (folder, settings) = settings(change);
+        let (folders, settings) = settings(change);
         let sandbox = Sandbox::open(&settings).await.unwrap();
-        Self::of(folder, &settings, sandbox)
+        Self::of(folders, &settings, sandbox)
     }
 
     /// A worker for each kind of sandbox that this machine can build.
     async fn every(change: impl Fn(&mut Settings)) -> Vec<Self> {
-        let (_folder, first) = settings(&change);
+        let (_folders, first) = settings(&change);
         let sandboxes = Sandbox::every(&first).await.unwrap().into_iter();
         let bench = |sandbox| {
-            let (folder, settings) = settings(&change);
-            Self::of(folder, &settings, sandbox)
+            let (folders, settings) = settings(&change);
+            Self::of(folders, &settings, sandbox)
         };
         sandboxes.map(bench).collect()
     }
 
-    fn of(folder: tempfile::TempDir, settings: &Settings, sandbox: Sandbox) -> Self {
+    fn of([folder, memory]: [tempfile::TempDir; 2], settings: &Settings, sandbox: Sandbox) -> Self {
         let blobs = Blobs::new(std::sync::Arc::new(InMemory::new()), Limits::default());
         let mode = sandbox.mode;
         let executor = Executor::with(settings, blobs.clone(), sandbox).unwrap();
         let capacity = Capacity::new(settings);
-        Self { folder, blobs, executor, capacity, mode, heard: Mutex::default() }
+        Self { folder, memory, blobs, executor, capacity, mode, heard: Mutex::default() }
     }
 
     fn cache(&self) -> PathBuf {
@@ -168,6 +172,9 @@ impl Bench {
             .filter(|name| name != "lock")
             .collect();
         assert!(left.is_empty(), "left: {left:?}");
+        let scratch = std::fs::read_dir(self.memory.path()).unwrap();
+        let jobs = scratch.flat_map(|own| std::fs::read_dir(own.unwrap().path()).unwrap());
+        assert_eq!(jobs.count(), 0);
         assert_eq!(self.capacity.running(), 0);
     }
 }
