@@ -143,6 +143,9 @@ fn variables(folder: &Path, addresses: &Addresses) -> Variables {
         ("JETCC_LOG", "info,jetcc=debug".into()),
         // Slots are shared by the whole machine; tests shall not wait for other builds.
         ("JETCC_LOCAL_SLOTS", "64".into()),
+        // Nor is a busy machine a reason to compile here.
+        ("JETCC_QUEUE_WAIT_SECONDS_MAX", "240".into()),
+        ("JETCC_DIST_QUEUE_WAIT_SECONDS_MAX", "240".into()),
     ]
     .map(|(name, value): (&str, OsString)| (name.into(), value))
     .into()
