@@ -2,15 +2,16 @@
 //! some milliseconds; a file system on disk does a lot to make that last, and ext4 looks longer for a
 //! free inode the more were just deleted.
 
-use std::fs;
+use std::fs::{self, DirEntry, File, Permissions};
 use std::io;
-use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{statfs, statvfs};
+use rustix::process::geteuid;
 use tempfile::TempDir;
 
-use crate::job::Digest;
+use crate::store::FolderLock;
 
 use super::sandbox::Memory;
 use super::settings::Settings;
@@ -19,11 +20,15 @@ use super::settings::Settings;
 const SHARED_MEMORY: &str = "/dev/shm";
 /// The kernel's name for such a file system.
 const TMPFS_MAGIC: i64 = 0x0102_1994;
+/// Starts the name of each worker's folder.
+const NAME: &str = "jetcc-worker-";
 
 /// A folder in memory of one worker; removed when dropped.
 #[derive(Debug)]
 pub(super) struct Scratch {
     folder: TempDir,
+    /// Of the folder: nobody holds that of a worker that was killed.
+    _lock: FolderLock,
     /// What must be free for one more compile, in bytes.
     bytes_min: u64,
 }
@@ -42,13 +47,25 @@ impl Scratch {
         if settings.scratch_dir.is_none() && !is_in_memory {
             return None;
         }
-        match make(above, &settings.build_dir()) {
-            Ok(folder) => Some(Self { folder, bytes_min: settings.output_bytes_max }),
+        match Self::make(above, settings.output_bytes_max) {
+            Ok(made) => Some(made),
             Err(error) => {
                 tracing::warn!(folder = %above.display(), %error, "compiles write to disk");
                 None
             }
         }
+    }
+
+    /// A new one below `above`; those that killed workers left are removed.
+    fn make(above: &Path, bytes_min: u64) -> io::Result<Self> {
+        let left = fs::read_dir(above)?.flatten().filter(is_left);
+        left.for_each(|left| drop(fs::remove_dir_all(left.path())));
+        let mut named = tempfile::Builder::new();
+        let named = named.prefix(NAME).permissions(Permissions::from_mode(0o700));
+        let folder = named.tempdir_in(above)?;
+        let lock = FolderLock::take(File::open(folder.path())?)?;
+        let lock = lock.ok_or(io::ErrorKind::ResourceBusy)?;
+        Ok(Self { folder, _lock: lock, bytes_min })
     }
 
     /// A folder for one job, if there is room for all that it may write.
@@ -62,19 +79,15 @@ impl Scratch {
     }
 }
 
-/// A new folder below `above` for the worker of `build_dir`, without those that dead predecessors left:
-/// whoever calls has locked `build_dir`.
-fn make(above: &Path, build_dir: &Path) -> io::Result<TempDir> {
-    let build_dir = fs::canonicalize(build_dir)?;
-    let digest = Digest::of(build_dir.as_os_str().as_encoded_bytes());
-    let prefix = format!("jetcc-{}-", digest.short());
-    for left in fs::read_dir(above)?.flatten() {
-        if left.file_name().to_string_lossy().starts_with(&prefix) {
-            // Another user's is not ours to remove.
-            let _ = fs::remove_dir_all(left.path());
-        }
-    }
-    tempfile::Builder::new().prefix(&prefix).tempdir_in(above)
+/// Whether this is the folder of a worker of ours that is gone. One that has just made its own, and has
+/// not locked it yet, may lose it: its compiles then write to disk.
+fn is_left(entry: &DirEntry) -> bool {
+    let is_ours = |entry: &DirEntry| {
+        entry.metadata().is_ok_and(|found| found.is_dir() && found.uid() == geteuid().as_raw())
+    };
+    entry.file_name().to_string_lossy().starts_with(NAME)
+        && is_ours(entry)
+        && File::open(entry.path()).and_then(FolderLock::take).is_ok_and(|lock| lock.is_some())
 }
 
 #[cfg(test)]
@@ -99,15 +112,19 @@ mod tests {
         let scratch = Scratch::open(&named, Memory::Process).unwrap();
         assert!(scratch.folder("job").unwrap().is_dir());
         // As after a kill.
-        let left = scratch.folder.keep();
+        let Scratch { folder: killed, _lock: lock, .. } = scratch;
+        drop(lock);
+        let left = killed.keep();
         let scratch = Scratch::open(&named, Memory::Process).unwrap();
         assert!(!left.exists());
-        // Of another worker.
-        let other = tempfile::tempdir().unwrap();
-        let other = Scratch::open(&settings(other.path(), named.scratch_dir.clone()), Memory::Job);
-        assert_eq!(entries(above.path()), 2);
+        // Another worker, and somebody else's file.
+        let other = Scratch::open(&named, Memory::Job).unwrap();
+        fs::write(above.path().join("jetcc-worker-file"), "").unwrap();
+        drop(Scratch::open(&named, Memory::Job));
+        assert!(scratch.folder("again").is_some() && other.folder("job").is_some());
+        assert_eq!(entries(above.path()), 3);
         drop((scratch, other));
-        assert_eq!(entries(above.path()), 0);
+        assert_eq!(entries(above.path()), 1);
     }
 
     #[test]
