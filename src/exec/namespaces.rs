@@ -18,11 +18,7 @@ const SYSTEM: [&str; 7] = ["/usr", "/bin", "/lib", "/lib64", "/etc", "/dev", "/p
 /// # Errors
 /// The system's answer: most often that only root may make one.
 pub fn empty_network() -> io::Result<OwnedFd> {
-    // A namespace is its thread's: this one has no other use.
-    in_thread(|| {
-        enter_new(UnshareFlags::NEWNET)?;
-        Ok(open("/proc/thread-self/ns/net", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?)
-    })
+    made(UnshareFlags::NEWNET, "/proc/thread-self/ns/net", || Ok(()))
 }
 
 /// A mount namespace with our mounts as they are now, without those that neither the system's
@@ -34,15 +30,14 @@ pub fn few_mounts(paths: &[&Path]) -> io::Result<OwnedFd> {
     let named = SYSTEM.iter().map(Path::new).filter(|path| path.exists());
     let needed = named.chain(paths.iter().copied()).map(fs::canonicalize);
     let needed: Vec<PathBuf> = needed.collect::<io::Result<_>>()?;
-    in_thread(move || {
-        enter_new(UnshareFlags::NEWNS)?;
+    made(UnshareFlags::NEWNS, "/proc/thread-self/ns/mnt", move || {
         mount_change("/", MountPropagationFlags::REC | MountPropagationFlags::PRIVATE)?;
         let table = fs::read_to_string("/proc/thread-self/mountinfo")?;
         for point in surplus(&table, &needed) {
             // What cannot go is no harm.
             let _ = unmount(point, UnmountFlags::DETACH);
         }
-        Ok(open("/proc/thread-self/ns/mnt", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?)
+        Ok(())
     })
 }
 
@@ -57,14 +52,25 @@ fn surplus<'t>(table: &'t str, needed: &[PathBuf]) -> Vec<&'t str> {
     points.filter(|point| !point.contains('\\') && !is_needed(point)).collect()
 }
 
-fn in_thread(make: impl FnOnce() -> io::Result<OwnedFd> + Send + 'static) -> io::Result<OwnedFd> {
+/// A new namespace of the `kind` that the calling thread has at `link`, once `prepare` has run in it.
+fn made(
+    kind: UnshareFlags,
+    link: &'static str,
+    prepare: impl FnOnce() -> io::Result<()> + Send + 'static,
+) -> io::Result<OwnedFd> {
+    // A namespace is its thread's: this one has no other use.
+    let make = move || {
+        enter_new(kind)?;
+        prepare()?;
+        Ok(open(link, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?)
+    };
     let thread = std::thread::Builder::new().name("namespace".to_owned()).spawn(make)?;
     thread.join().unwrap_or_else(|_| Err(io::Error::other("its thread failed")))
 }
 
 #[expect(unsafe_code, reason = "other flags would leave the thread without its descriptors")]
 fn enter_new(namespace: UnshareFlags) -> io::Result<()> {
-    // SAFETY: of a namespace alone, not of descriptors: see the callers.
+    // SAFETY: of a namespace alone, not of descriptors: see the callers of `made`.
     Ok(unsafe { unshare_unsafe(namespace) }?)
 }
 

@@ -1,9 +1,9 @@
 //! A job's folder on disk: made with a guard, laid out, removed whatever happens. Its root stays for
 //! another job if this one ended well.
 
-use std::fs::{self, DirBuilder, File, Permissions};
+use std::fs::{self, File, Permissions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -19,7 +19,7 @@ use crate::store::{DiskCache, DiskError, FolderLock};
 
 use super::WorkerError;
 use super::layout::{self, Layout, Place, Way};
-use super::roots::{Idle, Root, User, make_folder};
+use super::roots::{Idle, Root, User, make_folder, make_private};
 use super::sandbox::{self, Memory};
 use super::scratch::Scratch;
 use super::settings::Settings;
@@ -271,12 +271,8 @@ fn bytes_in(folder: &Path) -> u64 {
     entries.flatten().map(size).fold(0, u64::saturating_add)
 }
 
-fn make_private(path: &Path) -> io::Result<()> {
-    DirBuilder::new().mode(0o700).create(path)
-}
-
 /// Removes a folder as well as that can be done.
-fn discard(path: &Path) {
+pub(super) fn discard(path: &Path) {
     if let Err(error) = remove(path) {
         tracing::error!(path = %path.display(), %error, "a job's folder cannot be removed");
     }

@@ -63,7 +63,7 @@ pub(super) struct Root {
 impl Root {
     /// A new one in `home` with what every sandbox has.
     pub(super) fn make(home: PathBuf, user: User) -> io::Result<Self> {
-        DirBuilder::new().mode(0o700).create(&home)?;
+        make_private(&home)?;
         let path = home.join("root");
         make_folder(&path)?;
         let root = Self { home, path, spare: 0, user: Some(user), items: BTreeMap::new() };
@@ -191,6 +191,11 @@ impl Idle {
     pub(super) fn take_all(&self) -> Vec<Root> {
         std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
+}
+
+/// Makes one folder that nobody else can look into.
+pub(super) fn make_private(path: &Path) -> io::Result<()> {
+    DirBuilder::new().mode(0o700).create(path)
 }
 
 /// Makes one folder; it may be there already.

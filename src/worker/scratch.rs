@@ -4,7 +4,7 @@
 
 use std::fs::{self, DirEntry, File, Permissions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{statfs, statvfs};
@@ -13,6 +13,8 @@ use tempfile::TempDir;
 
 use crate::store::FolderLock;
 
+use super::folder::discard;
+use super::roots::make_private;
 use super::sandbox::Memory;
 use super::settings::Settings;
 
@@ -40,13 +42,11 @@ impl Scratch {
         let above = match &settings.scratch_dir {
             Some(named) if *named == settings.build_dir() => return None,
             Some(named) => named.as_path(),
-            None if memory == Memory::Job => Path::new(SHARED_MEMORY),
+            None if memory == Memory::Job && is_in_memory(SHARED_MEMORY) => {
+                Path::new(SHARED_MEMORY)
+            }
             None => return None,
         };
-        let is_in_memory = statfs(above).is_ok_and(|found| found.f_type == TMPFS_MAGIC);
-        if settings.scratch_dir.is_none() && !is_in_memory {
-            return None;
-        }
         match Self::make(above, settings.output_bytes_max) {
             Ok(made) => Some(made),
             Err(error) => {
@@ -59,7 +59,7 @@ impl Scratch {
     /// A new one below `above`; those that killed workers left are removed.
     fn make(above: &Path, bytes_min: u64) -> io::Result<Self> {
         let left = fs::read_dir(above)?.flatten().filter(is_left);
-        left.for_each(|left| drop(fs::remove_dir_all(left.path())));
+        left.for_each(|left| discard(&left.path()));
         let mut named = tempfile::Builder::new();
         let named = named.prefix(NAME).permissions(Permissions::from_mode(0o700));
         let folder = named.tempdir_in(above)?;
@@ -73,10 +73,12 @@ impl Scratch {
         let found = statvfs(self.folder.path()).ok()?;
         let free = found.f_bavail.saturating_mul(found.f_frsize);
         let path = self.folder.path().join(name);
-        (free >= self.bytes_min).then_some(())?;
-        fs::DirBuilder::new().mode(0o700).create(&path).ok()?;
-        Some(path)
+        (free >= self.bytes_min && make_private(&path).is_ok()).then_some(path)
     }
+}
+
+fn is_in_memory(folder: &str) -> bool {
+    statfs(folder).is_ok_and(|found| found.f_type == TMPFS_MAGIC)
 }
 
 /// Whether this is the folder of a worker of ours that is gone. One that has just made its own, and has

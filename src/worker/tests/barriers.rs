@@ -228,11 +228,8 @@ async fn a_job_that_is_given_up_leaves_nothing() {
     let message = bench.message(&Recipe::script("echo > $1; sleep 1000").await).await;
     let job = message.submit.job.to_string();
     let runs = || {
-        let scratch = std::fs::read_dir(bench.memory.path()).unwrap();
-        let jobs = scratch.flat_map(|own| std::fs::read_dir(own.unwrap().path()).unwrap());
-        let mut folders = jobs.map(|entry| entry.unwrap().path());
         // The first attempt's folders are the proof's.
-        folders.any(|path| text(&path).contains(&job) && has(&path, "a.o"))
+        bench.jobs_in_memory().any(|path| text(&path).contains(&job) && has(&path, "a.o"))
     };
     let started = async {
         while !runs() {

@@ -95,6 +95,13 @@ impl Bench {
         self.folder.path().join("cache")
     }
 
+    /// Folders of jobs in its scratch folder.
+    fn jobs_in_memory(&self) -> impl Iterator<Item = PathBuf> {
+        let scratch = std::fs::read_dir(self.memory.path()).unwrap();
+        let jobs = scratch.flat_map(|own| std::fs::read_dir(own.unwrap().path()).unwrap());
+        jobs.map(|entry| entry.unwrap().path())
+    }
+
     async fn put(&self, class: BlobClass, bytes: &[u8]) -> Digest {
         self.blobs.put(class, Bytes::copy_from_slice(bytes)).await.unwrap()
     }
@@ -172,9 +179,7 @@ impl Bench {
             .filter(|name| name != "lock")
             .collect();
         assert!(left.is_empty(), "left: {left:?}");
-        let scratch = std::fs::read_dir(self.memory.path()).unwrap();
-        let jobs = scratch.flat_map(|own| std::fs::read_dir(own.unwrap().path()).unwrap());
-        assert_eq!(jobs.count(), 0);
+        assert_eq!(self.jobs_in_memory().count(), 0);
         assert_eq!(self.capacity.running(), 0);
     }
 }
