@@ -11,8 +11,8 @@ demo: tools build ## Compile real projects through a farm on this machine and co
 test: test-tools lint ## Install what is missing, lint, and run every test
 	scripts/test
 
-build: ## Build target/release/jetcc
-	cargo build --release --locked
+build: ## Build target/release/jetcc and jetccd
+	scripts/build
 
 tools: ## Install what this machine lacks for building and for a farm on it
 	@scripts/install-tools

@@ -322,6 +322,9 @@ pub struct JobResult {
     /// What the compile read, if it was asked and told.
     #[serde(default)]
     pub reads: Option<Reads>,
+    /// The queue's name for the delivery that this ends; none for a result that is passed on.
+    #[serde(default, deserialize_with = "bounded::words_if_any")]
+    pub delivery: Option<String>,
 }
 
 /// What came of a job.

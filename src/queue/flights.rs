@@ -13,6 +13,7 @@ use async_nats::jetstream::message::StreamMessage;
 use bytes::Bytes;
 
 use super::connect::QueueError;
+use super::queued::QueuedJob;
 use super::serve::{Desk, MESSAGE_ID, is_full};
 use super::{streams, subjects};
 use crate::job::wire::{self, CallOff, JobMessage, Progress};
@@ -95,7 +96,11 @@ impl Desk {
             .map_err(|error| streams::refused(&subject, &error))?;
         match sent.await {
             Ok(stored) if stored.duplicate => Ok(Place::Taken(stored.sequence)),
-            Ok(stored) => Ok(Place::New(stored.sequence)),
+            Ok(stored) => {
+                let (id, proof) = (job.submit.job, job.proof.clone());
+                self.queued.note(stored.sequence, QueuedJob { subject, job: id, proof });
+                Ok(Place::New(stored.sequence))
+            }
             Err(error) if is_full(&error) => Err(QueueError::Full(subject)),
             Err(error) => Err(streams::refused(&subject, &error)),
         }

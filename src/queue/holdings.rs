@@ -2,7 +2,7 @@
 //!
 //! The queue takes an acknowledgement from whoever names a delivery, and names can be guessed. So workers
 //! have no right to acknowledge: they show the proof that came with the job, and a scheduler compares
-//! it with the job in the queue.
+//! it with the job that it queued itself, or with the one in the queue.
 
 use async_nats::Message;
 use bytes::Bytes;
@@ -10,6 +10,7 @@ use futures_util::StreamExt as _;
 use futures_util::stream::BoxStream;
 
 use super::connect::QueueError;
+use super::queued::QueuedJob;
 use super::serve::Desk;
 use super::subjects::{self, Delivery};
 use crate::job::WorkerId;
@@ -54,7 +55,7 @@ impl Desk {
     /// [`QueueError`] when the server does not answer; the worker is not told then.
     pub async fn pass_on(&self, heard: &Heard) -> Result<Hold, QueueError> {
         let hold = match wire::decode::<Holding>(&heard.message.payload) {
-            Ok(holding) => self.pass_on_decoded(&holding).await?,
+            Ok(holding) => self.hold(&holding).await?,
             Err(_) => Hold::Unproved,
         };
         if let Some(reply) = heard.message.reply.clone() {
@@ -64,20 +65,21 @@ impl Desk {
         Ok(hold)
     }
 
-    async fn pass_on_decoded(&self, holding: &Holding) -> Result<Hold, QueueError> {
+    /// Passes a word on if it counts.
+    ///
+    /// # Errors
+    /// [`QueueError`] when the server does not answer.
+    pub async fn hold(&self, holding: &Holding) -> Result<Hold, QueueError> {
         let Some(Delivery { consumer, place, .. }) = subjects::parse_delivery(&holding.delivery)
         else {
             return Ok(Hold::Unproved);
         };
-        let Some(found) = self.message_at(subjects::JOBS, place).await? else {
-            return Ok(Hold::Gone);
-        };
-        let delivered_by = subjects::consumers_of(&found.subject);
+        let Some(job) = self.queued_at(place).await? else { return Ok(Hold::Gone) };
+        let delivered_by = subjects::consumers_of(&job.subject);
         let ours = delivered_by.is_some_and(|names| names.iter().any(|name| name == consumer));
-        let job = wire::decode::<JobMessage>(&found.payload).ok();
-        let Some(job) = job.filter(|job| ours && job.proof == holding.proof) else {
+        if !ours || job.proof != holding.proof {
             return Ok(Hold::Unproved);
-        };
+        }
         let word = match holding.word {
             HoldWord::Extend => "+WPI",
             HoldWord::Finish => "+ACK",
@@ -86,9 +88,23 @@ impl Desk {
         let client = self.connection().client();
         let said = client.publish(holding.delivery.clone(), word.into()).await;
         said.map_err(|_| QueueError::Disconnected)?;
-        if holding.word == HoldWord::Extend {
-            self.tell_waiting(job.submit.job).await?;
+        match holding.word {
+            HoldWord::Extend => self.tell_waiting(job.job).await?,
+            HoldWord::Finish => self.queued.forget(place),
+            HoldWord::GiveBack => {}
         }
         Ok(Hold::Real)
+    }
+
+    /// The job at `place`: as it was queued here, or else as the queue has it. An unreadable one counts
+    /// as none.
+    async fn queued_at(&self, place: u64) -> Result<Option<QueuedJob>, QueueError> {
+        if let Some(job) = self.queued.at(place) {
+            return Ok(Some(job));
+        }
+        let Some(found) = self.message_at(subjects::JOBS, place).await? else { return Ok(None) };
+        let job = wire::decode::<JobMessage>(&found.payload).ok();
+        let subject = found.subject.to_string();
+        Ok(job.map(|job| QueuedJob { subject, job: job.submit.job, proof: job.proof }))
     }
 }

@@ -7,8 +7,8 @@
 //! alone, and everything is declared again after a reconnect.
 //!
 //! Reading order: [`connect`], [`tls`], [`subjects`], [`permissions`], [`server_config`],
-//! [`streams`], [`submit`], [`serve`], [`flights`], [`pull`], [`holdings`], [`reports`], [`records`] and
-//! [`read_lists`], [`withdraw`], [`audits`], [`blobs`],
+//! [`streams`], [`submit`], [`serve`], [`flights`], [`pull`], [`holdings`], [`queued`], [`reports`],
+//! [`records`] and [`read_lists`], [`withdraw`], [`audits`], [`blobs`],
 //! [`callout`], [`denied`], [`system`].
 
 pub mod audits;
@@ -20,6 +20,7 @@ pub mod flights;
 pub mod holdings;
 pub mod permissions;
 pub mod pull;
+mod queued;
 mod read_lists;
 pub mod records;
 pub mod reports;

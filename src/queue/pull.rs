@@ -82,7 +82,12 @@ impl Hold {
         }
     }
 
-    /// Done for good: the job leaves the queue.
+    /// The queue's name for it, which goes with a result: who reads that takes the job out of the queue.
+    pub fn delivery(&self) -> &str {
+        &self.delivery
+    }
+
+    /// Done without a result: the job leaves the queue.
     pub async fn finish(&self) {
         self.tell(HoldWord::Finish).await;
     }

@@ -1,6 +1,7 @@
 //! The scheduler's half: requests of clients, the queue, the registry, results.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::jetstream::consumer::pull;
@@ -11,9 +12,11 @@ use async_nats::jetstream::{self, Context};
 use async_nats::{Message, Subscriber};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
+use futures_util::stream::{self, BoxStream};
 use serde::{Deserialize, Serialize};
 
 use super::connect::{Connection, QueueError};
+use super::queued::QueuedJobs;
 use super::streams;
 use super::subjects::{self, Question};
 use crate::job::wire::{self, JobMessage, JobResult, WorkerState};
@@ -32,6 +35,7 @@ pub(super) const MESSAGE_ID: &str = "Nats-Msg-Id";
 pub struct Desk {
     connection: Connection,
     pub(super) context: Context,
+    pub(super) queued: Arc<QueuedJobs>,
 }
 
 /// A question of a client whose identity the server vouches for.
@@ -98,12 +102,17 @@ impl Desk {
     pub async fn open(connection: Connection) -> Result<Self, QueueError> {
         streams::declare(&connection).await?;
         let context = streams::context(&connection);
-        Ok(Self { connection, context })
+        Ok(Self { connection, context, queued: Arc::default() })
     }
 
     /// The connection, for declaring pools and watching reconnects.
     pub fn connection(&self) -> &Connection {
         &self.connection
+    }
+
+    /// The server may have lost its queue, and give places in it again.
+    pub fn forget_places(&self) {
+        self.queued.forget_all();
     }
 
     /// Questions of all clients, shared with the other schedulers.
@@ -386,6 +395,12 @@ impl Inbox {
                 None
             }
         }
+    }
+
+    /// All messages, until the consumer breaks.
+    pub fn letters(self) -> BoxStream<'static, Letter> {
+        stream::unfold(self, async |mut inbox| inbox.next().await.map(|letter| (letter, inbox)))
+            .boxed()
     }
 }
 

@@ -146,5 +146,5 @@ pub async fn pass_on(office: &Office, result: &JobResult) {
 fn for_job(office: &Office, result: &JobResult, job: JobId, deadline_unix_ms: u64) -> JobResult {
     let JobResult { action, space, .. } = result;
     let proof = Proof::new(&office.rules.proof_key, job, action, space, deadline_unix_ms);
-    JobResult { job, proof, deadline_unix_ms, ..result.clone() }
+    JobResult { job, proof, deadline_unix_ms, delivery: None, ..result.clone() }
 }

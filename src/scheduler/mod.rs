@@ -6,8 +6,8 @@
 //! away without a word.
 //!
 //! Reading order: [`settings`], [`run`], [`porter`], [`identity`], [`certificates`], [`door`],
-//! [`deny_list`], [`reception`], [`flight`], [`lanes`], [`pace`], [`registry`], [`recorder`], [`audit`], [`examiner`],
-//! [`undertaker`];
+//! [`deny_list`], [`reception`], [`flight`], [`lanes`], [`pace`], [`registry`], [`holds`], [`recorder`], [`audit`],
+//! [`examiner`], [`undertaker`];
 //! [`spaces`] and [`quota`] keep tenants apart, [`meter`] counts what they send.
 
 pub mod audit;
@@ -16,6 +16,7 @@ pub mod deny_list;
 pub mod door;
 pub mod examiner;
 pub mod flight;
+pub mod holds;
 pub mod identity;
 pub mod lanes;
 pub mod meter;

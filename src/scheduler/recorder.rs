@@ -3,6 +3,8 @@
 
 use std::time::Instant;
 
+use futures_util::StreamExt as _;
+
 use crate::job::outcome::{Content, Outcome};
 use crate::job::reads::Reads;
 use crate::job::wire::{self, ActionRecord, BlobClass, CacheUse, JobEnd, JobResult};
@@ -15,14 +17,18 @@ use crate::store::Blobs;
 
 use super::door::reserved_client;
 use super::reception::{Office, unix_ms};
-use super::{audit, flight};
+use super::{audit, flight, holds};
+
+/// Results that are recorded at once.
+const LETTERS_AT_ONCE: usize = 16;
 
 /// Records results until the consumer breaks.
-pub async fn record_all(office: &Office, blobs: &Blobs, inbox: &mut Inbox) {
-    while let Some(letter) = inbox.next().await {
+pub async fn record_all(office: &Office, blobs: &Blobs, inbox: Inbox) {
+    let record = async |letter: Letter| {
         read(office, blobs, &letter).await;
         letter.finish().await;
-    }
+    };
+    inbox.letters().for_each_concurrent(LETTERS_AT_ONCE, record).await;
 }
 
 async fn read(office: &Office, blobs: &Blobs, letter: &Letter) {
@@ -33,6 +39,9 @@ async fn read(office: &Office, blobs: &Blobs, letter: &Letter) {
             return tracing::warn!(%client, %worker, %error, "unreadable result passed over");
         }
     };
+    if !office.door.denies(&worker) {
+        holds::finish(office, &worker, &result).await;
+    }
     if client == reserved_client() {
         return match worker.as_str() {
             SCHEDULER_USER => audit::given_up(office, &result).await,

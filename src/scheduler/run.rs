@@ -4,9 +4,6 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures_util::StreamExt as _;
-use futures_util::stream::BoxStream;
-
 use super::door::{self, Door};
 use super::examiner::{self, Examiner};
 use super::identity::{Identity, KeyError, key_bytes};
@@ -14,13 +11,12 @@ use super::porter::Porter;
 use super::reception::{self, Office, Rules};
 use super::registry::Known;
 use super::settings::{FarmSecrets, Settings};
-use super::{meter, porter, recorder, undertaker};
+use super::{holds, meter, porter, recorder, undertaker};
 use crate::job::{Pool, WorkerId};
 use crate::lifecycle::Lifecycle;
 use crate::queue::audits::Audits;
 use crate::queue::callout::Callout;
 use crate::queue::denied::Denied;
-use crate::queue::holdings::{Heard, Hold};
 use crate::queue::serve::{Desk, OUTSTANDING_EVERY, Request, Requests, WorkerChange};
 use crate::queue::server_config::{AUTH_USER, SCHEDULER_USER, SYSTEM_USER};
 use crate::queue::subjects::inbox;
@@ -30,8 +26,6 @@ use crate::store::Blobs;
 
 /// Wait before a broken watch or consumer is opened again.
 const REOPEN: Duration = Duration::from_millis(500);
-/// Words of workers that are passed on at once.
-const HEARD_AT_ONCE: usize = 64;
 /// How long requests under way may take when stopping.
 const DRAIN: Duration = Duration::from_secs(5);
 
@@ -112,7 +106,7 @@ pub async fn run(
     lifecycle.spawn_until_stop(record(office.clone(), blobs));
     lifecycle.spawn_until_stop(bury(office.clone()));
     let holdings = office.desk.holdings().await?;
-    lifecycle.spawn_until_stop(hear_workers(office.clone(), holdings));
+    lifecycle.spawn_until_stop(holds::hear_workers(office.clone(), holdings));
     lifecycle.spawn_until_stop(refresh_load(office.clone()));
     tracing::info!("scheduler is ready");
     serve(&office, requests, lifecycle).await;
@@ -161,6 +155,7 @@ async fn serve(office: &Arc<Office>, mut requests: Requests, lifecycle: &Lifecyc
 
 /// A server that came back may have lost its streams.
 async fn declare_again(office: &Office) {
+    office.desk.forget_places();
     let connection = office.desk.connection();
     let pools = office.registry().pools();
     let workers: Vec<WorkerId> = {
@@ -223,23 +218,10 @@ async fn follow_worker(office: &Office, known: &mut HashSet<Pool>, change: Worke
     }
 }
 
-/// Passes on what workers say of jobs in their hands.
-async fn hear_workers(office: Arc<Office>, heard: BoxStream<'static, Heard>) {
-    let pass_on = async |heard: Heard| match office.desk.pass_on(&heard).await {
-        Ok(Hold::Real) => {}
-        Ok(Hold::Gone) => tracing::debug!(worker = %heard.worker, "word about a job that is gone"),
-        Ok(Hold::Unproved) => {
-            tracing::warn!(worker = %heard.worker, "worker spoke for a job that it was not given");
-        }
-        Err(error) => tracing::warn!(worker = %heard.worker, %error, "word was not passed on"),
-    };
-    heard.for_each_concurrent(HEARD_AT_ONCE, pass_on).await;
-}
-
 async fn record(office: Arc<Office>, blobs: Blobs) {
     loop {
         match office.desk.results().await {
-            Ok(mut inbox) => recorder::record_all(&office, &blobs, &mut inbox).await,
+            Ok(inbox) => recorder::record_all(&office, &blobs, inbox).await,
             Err(error) => tracing::warn!(%error, "results cannot be read, trying again"),
         }
         tokio::time::sleep(REOPEN).await;

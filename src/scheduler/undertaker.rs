@@ -36,6 +36,7 @@ async fn bury(office: &Office, advisory: &[u8]) -> Result<(), QueueError> {
         times: StepTimes::default(),
         cache: CacheUse::Off,
         reads: None,
+        delivery: None,
     };
     office.desk.publish_result(&client, &result).await
 }

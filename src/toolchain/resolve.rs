@@ -1,6 +1,7 @@
 //! Which compiler a name means: `PATH` is searched as the shell does, past ourselves and past
 //! compiler caches that stand in a compiler's place, and through scripts that only pass it on.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
@@ -114,28 +115,7 @@ impl Resolver {
     ) -> Result<Resolved, ResolveError> {
         let path = environment.get(OsStr::new("PATH")).map_or(OsStr::new(DEFAULT_PATH), |p| p);
         let search_path = path.to_string_lossy().into_owned();
-        let accept = |candidate: &Path| !self.is_launcher(candidate);
-        let search = |name: &str| find_in_path(name, &search_path, directory, accept);
-        let (found, argv0) = if program.contains('/') {
-            let named = directory.join(program);
-            if is_program(&named) && self.is_launcher(&named) {
-                let name = program.rsplit('/').next().unwrap_or(program);
-                let behind = search(name).ok_or_else(|| ResolveError::NotFound(name.to_owned()))?;
-                let argv0 = behind.to_string_lossy().into_owned();
-                (behind, argv0)
-            } else {
-                (named, program.to_owned())
-            }
-        } else {
-            let found =
-                search(program).ok_or_else(|| ResolveError::NotFound(program.to_owned()))?;
-            // Compilers look for their own files beside what `argv[0]` leads to.
-            let first = find_in_path(program, &search_path, directory, |_| true);
-            let comes_first = first.as_ref() == Some(&found);
-            let argv0 = if comes_first { program.into() } else { found.to_string_lossy() };
-            let argv0 = argv0.into_owned();
-            (found, argv0)
-        };
+        let (found, argv0) = self.locate(program, &search_path, directory)?;
         if !is_program(&found) {
             return Err(ResolveError::NotFound(program.to_owned()));
         }
@@ -157,6 +137,34 @@ impl Resolver {
         let real = canonical(&executable)?;
         let equipment = Equipment::default();
         Ok(Resolved { executable, argv0, real, kind, search_path, equipment })
+    }
+
+    /// The first program that `program` means and that is none of ours, and how it is to be called.
+    fn locate(
+        &self,
+        program: &str,
+        search_path: &str,
+        directory: &Path,
+    ) -> Result<(PathBuf, String), ResolveError> {
+        let named = directory.join(program);
+        let is_path = program.contains('/');
+        if is_path && !(is_program(&named) && self.is_launcher(&named)) {
+            return Ok((named, program.to_owned()));
+        }
+        let name = program.rsplit('/').next().unwrap_or(program);
+        let passed_over = Cell::new(false);
+        let accept = |candidate: &Path| {
+            let is_ours = self.is_launcher(candidate);
+            passed_over.set(passed_over.get() || is_ours);
+            !is_ours
+        };
+        let found = find_in_path(name, search_path, directory, accept);
+        let found = found.ok_or_else(|| ResolveError::NotFound(name.to_owned()))?;
+        // Compilers look for their own files beside what `argv[0]` leads to.
+        let leads_there = !is_path && !passed_over.get();
+        let argv0 = if leads_there { program.into() } else { found.to_string_lossy() };
+        let argv0 = argv0.into_owned();
+        Ok((found, argv0))
     }
 
     /// The tool that rustup starts under the name of `proxy`; remembered where the folder plays no

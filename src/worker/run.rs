@@ -25,6 +25,8 @@ const DRAIN: Duration = Duration::from_secs(30);
 const FORCE: Duration = Duration::from_secs(5);
 /// How often free slots are looked at again while there are none: other programs come and go.
 const LOOK: Duration = Duration::from_millis(500);
+/// A job that ends sooner says nothing of its start: its result says it.
+const WORTH_TELLING: Duration = Duration::from_millis(100);
 /// A job that failed for reasons of this machine is given to another one this often.
 const TRIES: u64 = 2;
 
@@ -219,7 +221,7 @@ async fn take_jobs(shop: &Arc<Shop>, mut puller: Puller, lifecycle: &Lifecycle) 
     }
 }
 
-/// One job, from taking it to acknowledging it.
+/// One job, from taking it to giving its result.
 async fn work(shop: &Shop, held: Held, slot: SlotPermit) {
     let (job, hold) = (&held.job, held.hold());
     let id = job.submit.job;
@@ -229,8 +231,6 @@ async fn work(shop: &Shop, held: Held, slot: SlotPermit) {
     }
     let cancelled = CancellationToken::new();
     shop.running().insert(id, cancelled.clone());
-    let started = Progress::Started { worker: shop.identity.worker.clone() };
-    shop.voice.progress(job, &started).await;
     let ended = tokio::select! {
         ended = execute(shop, &held, slot) => Some(ended),
         () = cancelled.cancelled() => {
@@ -258,8 +258,9 @@ async fn work(shop: &Shop, held: Held, slot: SlotPermit) {
         shop.rest().end();
     }
     match shop.voice.result(job, &result).await {
-        Ok(()) => hold.finish().await,
-        // Not acknowledged: the job comes again, here or elsewhere.
+        // The scheduler that reads it takes the job out of the queue.
+        Ok(()) => {}
+        // The job comes again, here or elsewhere.
         Err(error) => tracing::error!(job = %id, %error, "result was not stored"),
     }
 }
@@ -273,8 +274,9 @@ async fn execute(shop: &Shop, held: &Held, slot: SlotPermit) -> JobResult {
         let _ = says.send(word);
     });
     tokio::pin!(running);
+    let mut started = false;
     let mut clock = tokio::time::interval(streams::ACK_WAIT / 3);
-    clock.tick().await;
+    clock.reset_after(WORTH_TELLING);
     let Executed { end, reads, times } = loop {
         tokio::select! {
             done = &mut running => break done,
@@ -285,8 +287,14 @@ async fn execute(shop: &Shop, held: &Held, slot: SlotPermit) -> JobResult {
                 }
             },
             _ = clock.tick() => {
-                hold.extend().await;
-                shop.voice.progress(job, &Progress::Running).await;
+                if started {
+                    hold.extend().await;
+                    shop.voice.progress(job, &Progress::Running).await;
+                } else {
+                    started = true;
+                    let worker = shop.identity.worker.clone();
+                    shop.voice.progress(job, &Progress::Started { worker }).await;
+                }
             }
         }
     };
@@ -301,6 +309,7 @@ async fn execute(shop: &Shop, held: &Held, slot: SlotPermit) -> JobResult {
         times,
         cache: job.submit.cache,
         reads,
+        delivery: Some(hold.delivery().to_owned()),
     }
 }
 

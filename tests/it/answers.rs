@@ -4,7 +4,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use async_nats::HeaderMap;
 use jetcc::job::wire::{
-    self, CacheUse, CallOff, JobEnd, JobResult, Submit, SubmitReply, WorkerState,
+    self, CacheUse, CallOff, JobEnd, JobMessage, JobResult, Submit, SubmitReply, WorkerState,
 };
 use jetcc::job::{
     Action, Command, Content, Digest, Exit, JobId, Outcome, Pool, Proof, Space, StepTimes,
@@ -15,8 +15,6 @@ use crate::harness::attacker::Attacker;
 use crate::harness::farm::{Farm, worker_token};
 use crate::harness::wait::until;
 
-/// A pool that no honest worker serves.
-const POOL: &str = "linux-riscv64";
 /// Unix time at which tokens of these tests end.
 const FAR: u64 = 4_000_000_000;
 /// Longer than any of these tests, in ms.
@@ -95,6 +93,22 @@ impl Scene {
         .await;
     }
 
+    /// Takes a job out of the lane of builds, as a worker does: the queue's name for its delivery.
+    async fn take(&mut self, job: &Queued) -> String {
+        // The second is what servers before 2.11 have.
+        for (lane, group) in [("n-p", ",\"group\":\"g\""), ("n", "")] {
+            let how = format!("{{\"batch\":1,\"no_wait\":true{group}}}");
+            if let Some((given, delivery)) =
+                self.worker.pull(&format!("{}-{lane}", pool()), &how).await
+            {
+                let given: JobMessage = wire::decode(&given).unwrap();
+                assert_eq!(given.proof, job.proof);
+                return delivery;
+            }
+        }
+        panic!("the queue gives no job");
+    }
+
     fn said(&self, words: &str) -> bool {
         self.farm.member("scheduler").said(words)
     }
@@ -130,6 +144,7 @@ fn result(job: &Queued, text: &str) -> JobResult {
         // The worker's own word; the client asked for less.
         cache: CacheUse::Refresh,
         reads: None,
+        delivery: None,
     }
 }
 
@@ -174,8 +189,9 @@ fn request(source: &str, within_ms: u64) -> Submit {
     }
 }
 
+/// A pool that a worker may serve without more words in its token.
 fn pool() -> Pool {
-    POOL.parse().unwrap()
+    Pool::of_this_machine()
 }
 
 fn presence() -> Vec<u8> {
@@ -210,6 +226,29 @@ async fn a_second_answer_for_a_job_changes_nothing() {
     assert_eq!(scene.known("a.c").await, Some(outcome("honest")));
     assert_eq!(scene.farm.member("scheduler").count_said("second answer not recorded"), 2);
     scene.call_off().await;
+    scene.farm.finish().await;
+}
+
+#[tokio::test]
+async fn an_answer_takes_the_job_out_of_the_queue_for_which_it_was_given_and_no_other() {
+    let mut scene = Scene::set().await;
+    let first = scene.queue("c.c", LONG).await;
+    let of_first = scene.take(&first).await;
+    let second = scene.queue("d.c", LONG).await;
+    let of_second = scene.take(&second).await;
+
+    let wrong = JobResult { delivery: Some(of_second.clone()), ..result(&first, "one") };
+    send(&mut scene.worker, "mallory", &wrong).await;
+    scene.everything_was_read().await;
+    assert!(scene.said("worker spoke for a job that it was not given"));
+    assert_eq!(scene.farm.held("JOBS").messages, 2);
+
+    for (job, delivery, left) in [(first, of_first, 1), (second, of_second, 0)] {
+        let right = JobResult { delivery: Some(delivery), ..result(&job, "one") };
+        send(&mut scene.worker, "mallory", &right).await;
+        let only = || (scene.farm.held("JOBS").messages == left).then_some(());
+        until("the job is out of the queue", async || only()).await;
+    }
     scene.farm.finish().await;
 }
 

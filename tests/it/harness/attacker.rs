@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use async_nats::{Client, ConnectOptions, Event, HeaderMap, Subscriber};
+use async_nats::{Client, ConnectOptions, Event, HeaderMap, Message, Subscriber};
 use futures_util::{FutureExt as _, StreamExt as _};
 
 use super::farm::Farm;
@@ -109,6 +109,18 @@ impl Attacker {
         headers: HeaderMap,
         payload: &[u8],
     ) -> Vec<u8> {
+        self.message(subject, headers, payload).await.payload.to_vec()
+    }
+
+    /// The next job that a consumer of the queue has: its bytes, and the queue's name for its delivery.
+    pub(crate) async fn pull(&mut self, consumer: &str, how: &str) -> Option<(Vec<u8>, String)> {
+        let subject = format!("$JS.API.CONSUMER.MSG.NEXT.JOBS.{consumer}");
+        let message = self.message(&subject, HeaderMap::new(), how.as_bytes()).await;
+        let delivery = message.reply.filter(|_| message.status.is_none())?;
+        Some((message.payload.to_vec(), delivery.to_string()))
+    }
+
+    async fn message(&mut self, subject: &str, headers: HeaderMap, payload: &[u8]) -> Message {
         let reply = self.client.new_inbox();
         let reply = format!("{}.heard", reply.rsplit_once('.').unwrap().0);
         let (subject, payload) = (subject.to_owned(), payload.to_vec().into());
@@ -116,7 +128,7 @@ impl Attacker {
         asked.await.unwrap();
         self.client.flush().await.unwrap();
         let message = tokio::time::timeout(Duration::from_secs(10), self.heard.next()).await;
-        message.expect("an answer").unwrap().payload.to_vec()
+        message.expect("an answer").unwrap()
     }
 
     /// Asserts that nothing more is said to us.
