@@ -183,7 +183,7 @@ impl Desk {
         }
         let all = self.counts(subjects::FLIGHTS, &filter).await?;
         let running = wire::encode(&Progress::Running);
-        for waiting in all.into_keys() {
+        for waiting in all.subjects.unwrap_or_default().into_keys() {
             let Some((client, job)) = subjects::parse_waiting(&waiting) else { continue };
             let subject = subjects::progress(&client, job);
             let told = self.connection().client().publish(subject, running.clone()).await;

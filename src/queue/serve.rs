@@ -50,6 +50,16 @@ pub struct Request {
     reply: Option<async_nats::Subject>,
 }
 
+/// What a stream holds, in the server's own words.
+#[derive(Deserialize)]
+pub(super) struct Counts {
+    /// Messages by subject.
+    #[serde(default)]
+    pub(super) subjects: Option<HashMap<String, u32>>,
+    /// The last place that was given.
+    last_seq: u64,
+}
+
 /// Questions as they come.
 #[derive(Debug)]
 pub struct Requests(Subscriber);
@@ -131,13 +141,15 @@ impl Desk {
         }
     }
 
-    /// Jobs of each tenant that wait or run, all lanes together.
+    /// Jobs of each tenant that wait or run, all lanes together, and the last place that the queue had
+    /// given when they were counted.
     ///
     /// # Errors
     /// [`QueueError`] when the server does not answer.
-    pub async fn outstanding(&self) -> Result<HashMap<Tenant, u32>, QueueError> {
+    pub async fn outstanding(&self) -> Result<(HashMap<Tenant, u32>, u64), QueueError> {
         let mut tenants = HashMap::new();
-        for (subject, count) in self.counts(subjects::JOBS, "jobs.>").await? {
+        let Counts { subjects, last_seq } = self.counts(subjects::JOBS, "jobs.>").await?;
+        for (subject, count) in subjects.unwrap_or_default() {
             if let Some((lane, tenant)) = subjects::parse_job(&subject)
                 && lane != subjects::AUDIT_TOKEN
                 && let Ok(tenant) = tenant.parse::<Tenant>()
@@ -145,28 +157,19 @@ impl Desk {
                 *tenants.entry(tenant).or_default() += count;
             }
         }
-        Ok(tenants)
+        Ok((tenants, last_seq))
     }
 
     /// Messages of each subject of `stream` that `filter` takes.
-    pub(super) async fn counts(
-        &self,
-        stream: &str,
-        filter: &str,
-    ) -> Result<HashMap<String, u32>, QueueError> {
+    pub(super) async fn counts(&self, stream: &str, filter: &str) -> Result<Counts, QueueError> {
         #[derive(Deserialize)]
         struct Answer {
-            state: State,
-        }
-        #[derive(Deserialize)]
-        struct State {
-            #[serde(default)]
-            subjects: Option<HashMap<String, u32>>,
+            state: Counts,
         }
         let question = serde_json::json!({ "subjects_filter": filter });
         let answer = self.context.request(format!("STREAM.INFO.{stream}"), &question).await;
         let answer: Answer = answer.map_err(|error| streams::refused(stream, &error))?;
-        Ok(answer.state.subjects.unwrap_or_default())
+        Ok(answer.state)
     }
 
     /// A stream, to be read from or deleted in.

@@ -16,6 +16,8 @@ pub struct Load {
     pub tenants: HashMap<Tenant, u32>,
     /// Jobs that are just being queued, which no count of the queue has seen.
     coming: HashMap<Tenant, u32>,
+    /// Places of jobs that were queued here since the last count, which one under way may not have seen.
+    fresh: Vec<(u64, Tenant)>,
 }
 
 impl Load {
@@ -48,8 +50,20 @@ impl Load {
                 self.coming.remove(tenant);
             }
         }
-        if queued == Queued::Yes {
+        if let Queued::At(place) = queued {
             *self.tenants.entry(tenant.clone()).or_default() += 1;
+            self.fresh.push((place, tenant.clone()));
+        }
+    }
+
+    /// The queue held so many jobs of `tenants` when `last` was the last place that it had given. Counts
+    /// come one after another.
+    pub fn counted(&mut self, tenants: HashMap<Tenant, u32>, last: u64) {
+        self.tenants = tenants;
+        for (place, tenant) in std::mem::take(&mut self.fresh) {
+            if place > last {
+                *self.tenants.entry(tenant).or_default() += 1;
+            }
         }
     }
 }
@@ -57,8 +71,8 @@ impl Load {
 /// Whether a job that was coming is in the queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Queued {
-    /// It is.
-    Yes,
+    /// It is, at this place.
+    At(u64),
     /// The queue did not take it.
     No,
 }
@@ -120,10 +134,26 @@ mod tests {
         load.tenants.clear();
         assert!(load.let_come(&tenant, 3) && !load.let_come(&tenant, 3));
         load.came(&tenant, Queued::No);
-        load.came(&tenant, Queued::Yes);
+        load.came(&tenant, Queued::At(7));
         assert_eq!((load.of(&tenant), load.total()), (2, 1));
         load.came(&tenant, Queued::No);
         assert!(load.coming.is_empty());
+    }
+
+    #[test]
+    fn a_job_that_came_while_the_queue_was_counted_counts_once() {
+        let (mut load, tenant): (_, Tenant) = (Load::default(), "a".parse().unwrap());
+        let held = |jobs| HashMap::from([("a".parse().unwrap(), jobs)]);
+        for place in [7, 8] {
+            assert!(load.let_come(&tenant, 9));
+            load.came(&tenant, Queued::At(place));
+        }
+        load.counted(held(1), 7);
+        assert_eq!(load.of(&tenant), 2);
+        load.counted(held(2), 8);
+        assert_eq!(load.of(&tenant), 2);
+        load.counted(HashMap::new(), 8);
+        assert_eq!(load.of(&tenant), 0);
     }
 
     #[test]

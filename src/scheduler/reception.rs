@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use tokio::sync::Notify;
+use tokio::sync::{Mutex as AsyncMutex, Notify};
 
 use super::audit;
 use super::door::Door;
@@ -66,7 +66,7 @@ pub struct Office {
     pub spaces: Spaces,
     registry: Mutex<Registry>,
     load: Mutex<Load>,
-    counted: Mutex<Instant>,
+    counted: AsyncMutex<Instant>,
     /// When it was last said of a tenant that it has sent too much.
     over: Mutex<HashMap<Tenant, Instant>>,
     pace: Mutex<Pace>,
@@ -96,7 +96,7 @@ impl Office {
             quotas,
             registry: Mutex::new(Registry::new(streams::PRESENCE_AGE)),
             load: Mutex::default(),
-            counted: Mutex::new(Instant::now()),
+            counted: AsyncMutex::new(Instant::now()),
             over: Mutex::default(),
             pace: Mutex::default(),
             findings: Mutex::default(),
@@ -124,9 +124,15 @@ impl Office {
     /// # Errors
     /// [`QueueError`] when the server does not answer; the load stays as it was.
     pub async fn count_jobs(&self) -> Result<(), QueueError> {
-        let tenants = self.desk.outstanding().await?;
-        self.load().tenants = tenants;
-        *self.counted.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        let mut counted = self.counted.lock().await;
+        self.count(&mut counted).await
+    }
+
+    /// One at a time, so that no count overtakes a later one.
+    async fn count(&self, counted: &mut Instant) -> Result<(), QueueError> {
+        let (tenants, last) = self.desk.outstanding().await?;
+        self.load().counted(tenants, last);
+        *counted = Instant::now();
         Ok(())
     }
 
@@ -238,12 +244,13 @@ async fn let_come<'a>(office: &'a Office, tenant: &'a Tenant) -> Result<Coming<'
         return Ok(coming());
     }
     // Some of them may have ended since they were counted.
-    let counted = *office.counted.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut counted = office.counted.lock().await;
     if counted.elapsed() > COUNT_FRESH
-        && let Err(error) = office.count_jobs().await
+        && let Err(error) = office.count(&mut counted).await
     {
         tracing::warn!(%error, "length of the queue is unknown");
     }
+    drop(counted);
     if office.load().let_come(tenant, limit) {
         return Ok(coming());
     }
@@ -309,7 +316,7 @@ async fn admit(office: &Office, from: &Principal, submit: Submit) -> SubmitReply
             SubmitReply::Accepted { proof, place, outstanding, slots }
         }
         Ok(Boarded::Queued(place)) => {
-            coming.queued = Queued::Yes;
+            coming.queued = Queued::At(place);
             office.pace().begun(job.submit.job, Instant::now());
             office.busy.notify_one();
             SubmitReply::Accepted { proof, place, outstanding, slots }

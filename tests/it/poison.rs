@@ -107,6 +107,7 @@ async fn a_false_report_deletes_nothing() {
     let header = "#define A 1\n";
     let project = Project::new(&[("a.h", header), ("m.c", "#include \"a.h\"\nint a = A;\n")]);
     assert_eq!(project.same(&farm, &["gcc -c m.c"]).await, 1);
+    farm.wait_until_queue_is_empty().await;
     let before =
         ["BLOBS_IN_shared", "BLOBS_TC_shared", "KV_actions"].map(|stream| farm.held(stream));
     let digest = Digest::of(header.as_bytes());
