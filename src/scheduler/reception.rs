@@ -128,11 +128,13 @@ impl Office {
         self.count(&mut counted).await
     }
 
-    /// One at a time, so that no count overtakes a later one.
+    /// One at a time, so that no count overtakes a later one. Who waited for one that failed does not
+    /// wait for another.
     async fn count(&self, counted: &mut Instant) -> Result<(), QueueError> {
-        let (tenants, last) = self.desk.outstanding().await?;
-        self.load().counted(tenants, last);
+        let outstanding = self.desk.outstanding().await;
         *counted = Instant::now();
+        let (tenants, last) = outstanding?;
+        self.load().counted(tenants, last);
         Ok(())
     }
 
