@@ -405,7 +405,11 @@ impl Wait<'_> {
         }
         // The same id is the same job: this queues it only if the queue does not have it.
         match self.submit().await {
-            Ok(Told::Cached(answer)) => Ok(Found::Recorded(answer)),
+            Ok(Told::Cached(answer)) => match self.reach.farm.result(self.id).await {
+                // It has ended between the two questions: that is no hit.
+                Ok(Some(result)) => Ok(Found::Result(Box::new(result))),
+                Ok(None) | Err(_) => Ok(Found::Recorded(answer)),
+            },
             Err(LocalReason::NoWorker) if self.started => Err(LocalReason::WorkerLost),
             Err(LocalReason::NoWorker) => Err(LocalReason::NoWorker),
             Ok(Told::Queued { place, .. }) => {
