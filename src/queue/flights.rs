@@ -97,8 +97,7 @@ impl Desk {
         match sent.await {
             Ok(stored) if stored.duplicate => Ok(Place::Taken(stored.sequence)),
             Ok(stored) => {
-                let (id, proof) = (job.submit.job, job.proof.clone());
-                self.queued.note(stored.sequence, QueuedJob { subject, job: id, proof });
+                self.queued.note(stored.sequence, QueuedJob::new(subject, job));
                 Ok(Place::New(stored.sequence))
             }
             Err(error) if is_full(&error) => Err(QueueError::Full(subject)),

@@ -13,8 +13,8 @@ use super::connect::QueueError;
 use super::queued::QueuedJob;
 use super::serve::Desk;
 use super::subjects::{self, Delivery};
-use crate::job::WorkerId;
 use crate::job::wire::{self, HoldWord, Holding, JobMessage};
+use crate::job::{Proof, WorkerId};
 
 /// One word of a worker, whose name the server vouches for.
 #[derive(Debug)]
@@ -55,7 +55,7 @@ impl Desk {
     /// [`QueueError`] when the server does not answer; the worker is not told then.
     pub async fn pass_on(&self, heard: &Heard) -> Result<Hold, QueueError> {
         let hold = match wire::decode::<Holding>(&heard.message.payload) {
-            Ok(holding) => self.hold(&holding).await?,
+            Ok(Holding { delivery, proof, word }) => self.hold(&delivery, &proof, word).await?,
             Err(_) => Hold::Unproved,
         };
         if let Some(reply) = heard.message.reply.clone() {
@@ -69,26 +69,30 @@ impl Desk {
     ///
     /// # Errors
     /// [`QueueError`] when the server does not answer.
-    pub async fn hold(&self, holding: &Holding) -> Result<Hold, QueueError> {
-        let Some(Delivery { consumer, place, .. }) = subjects::parse_delivery(&holding.delivery)
-        else {
+    pub async fn hold(
+        &self,
+        delivery: &str,
+        proof: &Proof,
+        word: HoldWord,
+    ) -> Result<Hold, QueueError> {
+        let Some(Delivery { consumer, place, .. }) = subjects::parse_delivery(delivery) else {
             return Ok(Hold::Unproved);
         };
         let Some(job) = self.queued_at(place).await? else { return Ok(Hold::Gone) };
         let delivered_by = subjects::consumers_of(&job.subject);
         let ours = delivered_by.is_some_and(|names| names.iter().any(|name| name == consumer));
-        if !ours || job.proof != holding.proof {
+        if !ours || job.proof != *proof {
             return Ok(Hold::Unproved);
         }
-        let word = match holding.word {
+        let said = match word {
             HoldWord::Extend => "+WPI",
             HoldWord::Finish => "+ACK",
             HoldWord::GiveBack => "-NAK",
         };
         let client = self.connection().client();
-        let said = client.publish(holding.delivery.clone(), word.into()).await;
+        let said = client.publish(delivery.to_owned(), said.into()).await;
         said.map_err(|_| QueueError::Disconnected)?;
-        match holding.word {
+        match word {
             HoldWord::Extend => self.tell_waiting(job.job).await?,
             HoldWord::Finish => self.queued.forget(place),
             HoldWord::GiveBack => {}
@@ -104,7 +108,6 @@ impl Desk {
         }
         let Some(found) = self.message_at(subjects::JOBS, place).await? else { return Ok(None) };
         let job = wire::decode::<JobMessage>(&found.payload).ok();
-        let subject = found.subject.to_string();
-        Ok(job.map(|job| QueuedJob { subject, job: job.submit.job, proof: job.proof }))
+        Ok(job.map(|job| QueuedJob::new(found.subject.to_string(), &job)))
     }
 }

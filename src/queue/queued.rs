@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use crate::job::wire::JobMessage;
 use crate::job::{JobId, Proof};
 
 /// Most jobs that are remembered, some 300 bytes each; then the table starts anew.
@@ -18,6 +19,13 @@ pub(super) struct QueuedJob {
     pub(super) job: JobId,
     /// What only those know who were given it.
     pub(super) proof: Proof,
+}
+
+impl QueuedJob {
+    /// Of `job`, which stands on `subject`.
+    pub(super) fn new(subject: String, job: &JobMessage) -> Self {
+        Self { subject, job: job.submit.job, proof: job.proof.clone() }
+    }
 }
 
 /// Jobs by their places in the queue.

@@ -12,7 +12,7 @@ use async_nats::jetstream::{self, Context};
 use async_nats::{Message, Subscriber};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
-use futures_util::stream::{self, BoxStream};
+use futures_util::stream::BoxStream;
 use serde::{Deserialize, Serialize};
 
 use super::connect::{Connection, QueueError};
@@ -257,26 +257,36 @@ impl Desk {
     ///
     /// # Errors
     /// [`QueueError::Refused`] when the consumer cannot be read.
-    pub async fn results(&self) -> Result<Inbox, QueueError> {
-        self.inbox(subjects::RECORDER, subjects::RESULTS).await
+    pub async fn results(&self) -> Result<BoxStream<'static, Letter>, QueueError> {
+        self.letters(subjects::RECORDER, subjects::RESULTS).await
     }
 
     /// Advisories of jobs that were given up, shared with the other schedulers.
     ///
     /// # Errors
     /// [`QueueError::Refused`] when the consumer cannot be read.
-    pub async fn dead(&self) -> Result<Inbox, QueueError> {
-        self.inbox(subjects::UNDERTAKER, subjects::DEAD).await
+    pub async fn dead(&self) -> Result<BoxStream<'static, Letter>, QueueError> {
+        self.letters(subjects::UNDERTAKER, subjects::DEAD).await
     }
 
-    async fn inbox(&self, consumer: &str, stream: &str) -> Result<Inbox, QueueError> {
+    /// Messages of a consumer, until it breaks and has to be opened again.
+    async fn letters(
+        &self,
+        consumer: &str,
+        stream: &str,
+    ) -> Result<BoxStream<'static, Letter>, QueueError> {
         let consumer: jetstream::consumer::Consumer<pull::Config> = self
             .context
             .get_consumer_from_stream(consumer, stream)
             .await
             .map_err(|error| streams::refused(consumer, &error))?;
         let messages = consumer.messages().await;
-        Ok(Inbox(messages.map_err(|error| streams::refused(stream, &error))?))
+        let messages = messages.map_err(|error| streams::refused(stream, &error))?;
+        let letters = messages.scan((), |(), message| {
+            let message = message.inspect_err(|error| tracing::debug!(%error, "consumer broke"));
+            std::future::ready(message.ok().map(Letter))
+        });
+        Ok(letters.boxed())
     }
 
     /// Takes the job that an advisory speaks of out of the queue and returns it, if it is there.
@@ -382,30 +392,8 @@ impl WorkerWatch {
     }
 }
 
-/// Messages of a durable consumer; each must be finished.
-pub struct Inbox(pull::Stream);
-
-/// One message of an [`Inbox`].
+/// One message of a durable consumer; it must be finished.
 pub struct Letter(jetstream::Message);
-
-impl Inbox {
-    /// The next message; `None` when the consumer broke and has to be opened again.
-    pub async fn next(&mut self) -> Option<Letter> {
-        match self.0.next().await? {
-            Ok(message) => Some(Letter(message)),
-            Err(error) => {
-                tracing::debug!(%error, "consumer broke");
-                None
-            }
-        }
-    }
-
-    /// All messages, until the consumer breaks.
-    pub fn letters(self) -> BoxStream<'static, Letter> {
-        stream::unfold(self, async |mut inbox| inbox.next().await.map(|letter| (letter, inbox)))
-            .boxed()
-    }
-}
 
 impl Letter {
     /// The message's bytes.

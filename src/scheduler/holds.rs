@@ -8,7 +8,7 @@ use futures_util::stream::BoxStream;
 
 use super::reception::Office;
 use crate::job::WorkerId;
-use crate::job::wire::{HoldWord, Holding, JobResult};
+use crate::job::wire::{HoldWord, JobResult};
 use crate::queue::QueueError;
 use crate::queue::holdings::{Heard, Hold};
 
@@ -23,9 +23,9 @@ pub async fn hear_workers(office: Arc<Office>, heard: BoxStream<'static, Heard>)
 
 /// Takes the job of a stored result out of the queue.
 pub async fn finish(office: &Office, worker: &WorkerId, result: &JobResult) {
-    let Some(delivery) = result.delivery.clone() else { return };
-    let holding = Holding { delivery, proof: result.proof.clone(), word: HoldWord::Finish };
-    tell(worker, office.desk.hold(&holding).await);
+    if let Some(delivery) = &result.delivery {
+        tell(worker, office.desk.hold(delivery, &result.proof, HoldWord::Finish).await);
+    }
 }
 
 fn tell(worker: &WorkerId, passed: Result<Hold, QueueError>) {

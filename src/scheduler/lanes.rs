@@ -13,7 +13,7 @@ const INTERACTIVE_PART: u32 = 8;
 #[derive(Clone, Debug, Default)]
 pub struct Load {
     /// Outstanding jobs by tenant; tenants without any are not listed.
-    pub tenants: HashMap<Tenant, u32>,
+    tenants: HashMap<Tenant, u32>,
     /// Jobs that are just being queued, which no count of the queue has seen.
     coming: HashMap<Tenant, u32>,
     /// Places of jobs that were queued here since the last count, which one under way may not have seen.

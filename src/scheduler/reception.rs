@@ -66,7 +66,7 @@ pub struct Office {
     pub spaces: Spaces,
     registry: Mutex<Registry>,
     load: Mutex<Load>,
-    counted: AsyncMutex<Instant>,
+    counted: AsyncMutex<Option<Instant>>,
     /// When it was last said of a tenant that it has sent too much.
     over: Mutex<HashMap<Tenant, Instant>>,
     pace: Mutex<Pace>,
@@ -96,7 +96,7 @@ impl Office {
             quotas,
             registry: Mutex::new(Registry::new(streams::PRESENCE_AGE)),
             load: Mutex::default(),
-            counted: AsyncMutex::new(Instant::now()),
+            counted: AsyncMutex::default(),
             over: Mutex::default(),
             pace: Mutex::default(),
             findings: Mutex::default(),
@@ -119,20 +119,18 @@ impl Office {
         self.findings.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Counts the jobs that wait or run; JetStream has the truth.
+    /// Counts the jobs that wait or run, unless that was just done; JetStream has the truth. One at a time,
+    /// so that no count overtakes a later one; who waited for one that failed does not wait for another.
     ///
     /// # Errors
     /// [`QueueError`] when the server does not answer; the load stays as it was.
     pub async fn count_jobs(&self) -> Result<(), QueueError> {
         let mut counted = self.counted.lock().await;
-        self.count(&mut counted).await
-    }
-
-    /// One at a time, so that no count overtakes a later one. Who waited for one that failed does not
-    /// wait for another.
-    async fn count(&self, counted: &mut Instant) -> Result<(), QueueError> {
+        if counted.is_some_and(|last| last.elapsed() <= COUNT_FRESH) {
+            return Ok(());
+        }
         let outstanding = self.desk.outstanding().await;
-        *counted = Instant::now();
+        *counted = Some(Instant::now());
         let (tenants, last) = outstanding?;
         self.load().counted(tenants, last);
         Ok(())
@@ -246,13 +244,9 @@ async fn let_come<'a>(office: &'a Office, tenant: &'a Tenant) -> Result<Coming<'
         return Ok(coming());
     }
     // Some of them may have ended since they were counted.
-    let mut counted = office.counted.lock().await;
-    if counted.elapsed() > COUNT_FRESH
-        && let Err(error) = office.count(&mut counted).await
-    {
+    if let Err(error) = office.count_jobs().await {
         tracing::warn!(%error, "length of the queue is unknown");
     }
-    drop(counted);
     if office.load().let_come(tenant, limit) {
         return Ok(coming());
     }

@@ -4,6 +4,7 @@
 use std::time::Instant;
 
 use futures_util::StreamExt as _;
+use futures_util::stream::BoxStream;
 
 use crate::job::outcome::{Content, Outcome};
 use crate::job::reads::Reads;
@@ -11,7 +12,7 @@ use crate::job::wire::{self, ActionRecord, BlobClass, CacheUse, JobEnd, JobResul
 use crate::job::{ActionKey, Exit, WorkerId};
 use crate::queue::QueueError;
 use crate::queue::records::Written;
-use crate::queue::serve::{Inbox, Letter};
+use crate::queue::serve::Letter;
 use crate::queue::server_config::SCHEDULER_USER;
 use crate::store::Blobs;
 
@@ -23,12 +24,12 @@ use super::{audit, flight, holds};
 const LETTERS_AT_ONCE: usize = 16;
 
 /// Records results until the consumer breaks.
-pub async fn record_all(office: &Office, blobs: &Blobs, inbox: Inbox) {
+pub async fn record_all(office: &Office, blobs: &Blobs, letters: BoxStream<'static, Letter>) {
     let record = async |letter: Letter| {
         read(office, blobs, &letter).await;
         letter.finish().await;
     };
-    inbox.letters().for_each_concurrent(LETTERS_AT_ONCE, record).await;
+    letters.for_each_concurrent(LETTERS_AT_ONCE, record).await;
 }
 
 async fn read(office: &Office, blobs: &Blobs, letter: &Letter) {

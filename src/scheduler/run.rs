@@ -221,7 +221,7 @@ async fn follow_worker(office: &Office, known: &mut HashSet<Pool>, change: Worke
 async fn record(office: Arc<Office>, blobs: Blobs) {
     loop {
         match office.desk.results().await {
-            Ok(inbox) => recorder::record_all(&office, &blobs, inbox).await,
+            Ok(letters) => recorder::record_all(&office, &blobs, letters).await,
             Err(error) => tracing::warn!(%error, "results cannot be read, trying again"),
         }
         tokio::time::sleep(REOPEN).await;
@@ -231,7 +231,7 @@ async fn record(office: Arc<Office>, blobs: Blobs) {
 async fn bury(office: Arc<Office>) {
     loop {
         match office.desk.dead().await {
-            Ok(mut inbox) => undertaker::bury_all(&office, &mut inbox).await,
+            Ok(letters) => undertaker::bury_all(&office, letters).await,
             Err(error) => tracing::warn!(%error, "advisories cannot be read, trying again"),
         }
         tokio::time::sleep(REOPEN).await;

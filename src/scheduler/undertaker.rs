@@ -3,17 +3,20 @@
 //! The stream of advisories keeps them while no scheduler is up. The client gets a result that
 //! sends it home to compile locally.
 
+use futures_util::StreamExt as _;
+use futures_util::stream::BoxStream;
+
 use crate::job::StepTimes;
 use crate::job::WorkerId;
 use crate::job::wire::{CacheUse, JobEnd, JobMessage, JobResult, Trouble};
 use crate::queue::QueueError;
-use crate::queue::serve::Inbox;
+use crate::queue::serve::Letter;
 
 use super::reception::Office;
 
 /// Answers for given-up jobs until the consumer breaks.
-pub async fn bury_all(office: &Office, inbox: &mut Inbox) {
-    while let Some(letter) = inbox.next().await {
+pub async fn bury_all(office: &Office, mut letters: BoxStream<'static, Letter>) {
+    while let Some(letter) = letters.next().await {
         if let Err(error) = bury(office, letter.payload()).await {
             tracing::warn!(%error, "given-up job was not answered for");
         }

@@ -1,7 +1,6 @@
 //! Which compiler a name means: `PATH` is searched as the shell does, past ourselves and past
 //! compiler caches that stand in a compiler's place, and through scripts that only pass it on.
 
-use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
@@ -116,9 +115,6 @@ impl Resolver {
         let path = environment.get(OsStr::new("PATH")).map_or(OsStr::new(DEFAULT_PATH), |p| p);
         let search_path = path.to_string_lossy().into_owned();
         let (found, argv0) = self.locate(program, &search_path, directory)?;
-        if !is_program(&found) {
-            return Err(ResolveError::NotFound(program.to_owned()));
-        }
         let name = found.file_name().and_then(OsStr::to_str).unwrap_or_default();
         let verdict = match RustTool::of_name(name) {
             Some(tool) if rustup::is_proxy(&found) => {
@@ -146,22 +142,26 @@ impl Resolver {
         search_path: &str,
         directory: &Path,
     ) -> Result<(PathBuf, String), ResolveError> {
-        let named = directory.join(program);
         let is_path = program.contains('/');
-        if is_path && !(is_program(&named) && self.is_launcher(&named)) {
-            return Ok((named, program.to_owned()));
+        if is_path {
+            let named = directory.join(program);
+            if !is_program(&named) {
+                return Err(ResolveError::NotFound(program.to_owned()));
+            }
+            if !self.is_launcher(&named) {
+                return Ok((named, program.to_owned()));
+            }
         }
         let name = program.rsplit('/').next().unwrap_or(program);
-        let passed_over = Cell::new(false);
-        let accept = |candidate: &Path| {
+        let mut passed_over = false;
+        let found = find_in_path(name, search_path, directory, |candidate| {
             let is_ours = self.is_launcher(candidate);
-            passed_over.set(passed_over.get() || is_ours);
+            passed_over |= is_ours;
             !is_ours
-        };
-        let found = find_in_path(name, search_path, directory, accept);
+        });
         let found = found.ok_or_else(|| ResolveError::NotFound(name.to_owned()))?;
         // Compilers look for their own files beside what `argv[0]` leads to.
-        let leads_there = !is_path && !passed_over.get();
+        let leads_there = !is_path && !passed_over;
         let argv0 = if leads_there { program.into() } else { found.to_string_lossy() };
         let argv0 = argv0.into_owned();
         Ok((found, argv0))
@@ -265,7 +265,7 @@ pub(super) fn find_in_path(
     name: &str,
     search_path: &str,
     directory: &Path,
-    accept: impl Fn(&Path) -> bool,
+    mut accept: impl FnMut(&Path) -> bool,
 ) -> Option<PathBuf> {
     let folders = search_path.split(':').map(|folder| directory.join(folder));
     folders.map(|folder| folder.join(name)).find(|path| is_program(path) && accept(path))
