@@ -96,7 +96,8 @@ fn start_log(environment: &Environment, default: &str) -> anyhow::Result<()> {
 }
 
 fn open_blobs(store: &StoreSettings, nats: NatsBlobs) -> anyhow::Result<Blobs> {
-    Ok(Blobs::new(open_backend(store, Some(Arc::new(nats)))?, Limits::default()))
+    let backend = open_backend(store, Some(Arc::new(nats)))?;
+    Ok(Blobs::new(backend, Limits::default()).with(store.intake()))
 }
 
 /// The daemon says on standard output why it cannot start: whoever started it reads that.

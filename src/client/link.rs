@@ -185,7 +185,8 @@ impl Link {
             }
             Err(error) => return Err(trouble(&error)),
         };
-        Ok(Reach { farm, blobs: Blobs::new(backend, Limits::default()).of(&space) })
+        let blobs = Blobs::new(backend, Limits::default()).with(self.dist.store.intake());
+        Ok(Reach { farm, blobs: blobs.of(&space) })
     }
 
     fn login(&self) -> Result<Login, LocalReason> {

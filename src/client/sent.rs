@@ -20,11 +20,11 @@ impl Sent {
 
     /// Counts a message of so many bytes.
     pub fn message(&self, bytes: usize) {
-        self.add(bytes);
+        self.add(bytes as u64);
     }
 
     /// Counts a blob of `size` bytes, which are `stored` bytes compressed.
-    pub fn blob(&self, size: u64, stored: usize) {
+    pub fn blob(&self, size: u64, stored: u64) {
         self.stats.count_upload(size);
         self.add(stored);
     }
@@ -34,8 +34,7 @@ impl Sent {
         self.bytes.load(Ordering::Relaxed)
     }
 
-    fn add(&self, bytes: usize) {
-        let bytes = bytes as u64;
+    fn add(&self, bytes: u64) {
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
         self.stats.count_sent(bytes);
     }

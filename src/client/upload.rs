@@ -2,23 +2,23 @@
 //! once, however many compiles need it.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::fs::File;
-use std::io;
-use std::path::PathBuf;
+use std::fmt::Display;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::TryStreamExt as _;
 use futures_util::stream::FuturesUnordered;
+use tokio::fs::File;
 use tokio::sync::{OnceCell, Semaphore, SemaphorePermit};
 
 use super::bases::Bases;
 use super::sent::Sent;
 use crate::job::wire::{BlobClass, FILES_INSIDE_MAX};
 use crate::job::{Digest, LocalReason, Space};
-use crate::store::streamed::{self, LARGE_BYTES_MIN};
-use crate::store::{BLOB_BYTES_MAX, Blobs, Compressed};
+use crate::store::streamed::{Hashed, LARGE_BYTES_MIN, Unsent};
+use crate::store::{Blobs, Compressed};
 
 /// Inputs are forgotten by the store after an hour; we forget earlier.
 const INPUT_KNOWN: Duration = Duration::from_secs(30 * 60);
@@ -211,12 +211,13 @@ impl Uploads {
             if size >= ASKED_BYTES_MIN && is_there(blobs, name).await {
                 return Ok(Instant::now());
             }
-            if size > BLOB_BYTES_MAX {
-                let words = format!("blob has {size} bytes, wanted at most {BLOB_BYTES_MAX}");
-                return Err(LocalReason::Store(words));
+            match source {
+                Source::File(path) if size >= LARGE_BYTES_MIN => {
+                    let _room = self.room_for(name.0, blobs.bytes_held(size)).await;
+                    put_file(blobs, name, (path, size), sent).await
+                }
+                _ => put(blobs, name.0, &pack(name.1, source).await?, sent).await,
             }
-            let _room = self.room_for(name.0, size).await;
-            put(blobs, name.0, &pack(name.1, size, source).await?, sent).await
         };
         self.flight(name).get_or_try_init(upload).await.map(drop)
     }
@@ -236,16 +237,13 @@ impl Uploads {
         flight.get_or_try_init(|| put(blobs, class, blob, sent)).await.map(drop)
     }
 
-    /// Waits until so many bytes may be held. What is small may always be.
-    async fn room_for(&self, class: BlobClass, size: u64) -> Option<SemaphorePermit<'_>> {
-        if size < LARGE_BYTES_MIN {
-            return None;
-        }
+    /// Waits until so many bytes may be held.
+    async fn room_for(&self, class: BlobClass, bytes: u64) -> Option<SemaphorePermit<'_>> {
         let room = match class {
             BlobClass::Toolchain => &self.toolchain_room,
             BlobClass::Input | BlobClass::Output => &self.room,
         };
-        let kib = u32::try_from(size >> 10).map_or(HELD_KIB_MAX, |kib| kib.min(HELD_KIB_MAX));
+        let kib = u32::try_from(bytes >> 10).map_or(HELD_KIB_MAX, |kib| kib.min(HELD_KIB_MAX));
         // Never closed.
         room.acquire_many(kib).await.ok()
     }
@@ -284,34 +282,28 @@ pub enum Extra {
 /// The zstd frame of a small file.
 async fn small(name: Name, source: &Source) -> Result<Option<Bytes>, LocalReason> {
     match source.size().await {
-        size if size <= INSIDE_BYTES_MAX => Ok(Some(pack(name.1, size, source).await?.zstd)),
+        size if size <= INSIDE_BYTES_MAX => Ok(Some(pack(name.1, source).await?.zstd)),
         _ => Ok(None),
     }
 }
 
-/// The blob of `source`, which has about `size` bytes and is to be what was hashed.
-async fn pack(digest: Digest, size: u64, source: &Source) -> Result<Compressed, LocalReason> {
-    let packed = match source {
-        Source::File(path) if size >= LARGE_BYTES_MIN => pack_large(path.clone(), size).await,
+/// The blob of `source`, which is to be what was hashed.
+async fn pack(digest: Digest, source: &Source) -> Result<Compressed, LocalReason> {
+    let bytes = match source {
+        Source::Bytes(bytes) => bytes.clone(),
         Source::File(path) => match tokio::fs::read(path).await {
-            Ok(bytes) => Ok(Compressed::of(bytes.into()).await),
-            Err(error) => Err(error),
+            Ok(bytes) => bytes.into(),
+            Err(error) => return Err(changed(path, &error)),
         },
-        Source::Bytes(bytes) => Ok(Compressed::of(bytes.clone()).await),
     };
-    match packed {
-        Ok(blob) if blob.digest == digest => Ok(blob),
-        Ok(_) => Err(changed(source)),
-        Err(error) => {
-            tracing::debug!(%digest, %error, "input is gone");
-            Err(changed(source))
+    let blob = Compressed::of(bytes).await;
+    match (blob.digest == digest, source) {
+        (true, _) => Ok(blob),
+        (false, Source::File(path)) => Err(changed(path, &"it has other bytes")),
+        (false, Source::Bytes(_)) => {
+            Err(LocalReason::Store("bytes do not match their digest".into()))
         }
     }
-}
-
-async fn pack_large(path: PathBuf, size: u64) -> io::Result<Compressed> {
-    let packing = move || streamed::pack(&mut File::open(path)?, size);
-    tokio::task::spawn_blocking(packing).await.map_err(io::Error::other)?
 }
 
 /// Whether the store holds an input already, perhaps as the output of an earlier compile: workers look
@@ -338,8 +330,27 @@ async fn put(
 ) -> Result<Instant, LocalReason> {
     let stored = blobs.put_compressed(class, blob).await;
     stored.map_err(|error| LocalReason::Store(error.to_string()))?;
-    sent.blob(blob.size, blob.zstd.len());
+    sent.blob(blob.size, blob.zstd.len() as u64);
     Ok(Instant::now())
+}
+
+/// Stores what is in a large file of so many bytes; gives when that was.
+async fn put_file(
+    blobs: &Blobs,
+    (class, digest): Name,
+    (path, size): (&Path, u64),
+    sent: &Sent,
+) -> Result<Instant, LocalReason> {
+    let file = File::open(path).await.map_err(|error| changed(path, &error))?;
+    let file = Arc::new(file.into_std().await);
+    match blobs.put_file(class, (digest, size), &file, Hashed::Earlier).await {
+        Ok(bytes) => {
+            sent.blob(size, bytes);
+            Ok(Instant::now())
+        }
+        Err(Unsent::Store(error)) => Err(LocalReason::Store(error.to_string())),
+        Err(error @ (Unsent::Source(_) | Unsent::Changed)) => Err(changed(path, &error)),
+    }
 }
 
 /// Whether the store is known to hold `name`.
@@ -357,11 +368,9 @@ fn is_fresh(class: BlobClass, since: Instant) -> bool {
     since.elapsed() <= known
 }
 
-fn changed(source: &Source) -> LocalReason {
-    match source {
-        Source::File(path) => LocalReason::InputChanged(path.display().to_string()),
-        Source::Bytes(_) => LocalReason::Store("bytes do not match their digest".into()),
-    }
+fn changed(path: &Path, found: &dyn Display) -> LocalReason {
+    tracing::debug!(input = %path.display(), %found, "is not what was hashed");
+    LocalReason::InputChanged(path.display().to_string())
 }
 
 #[cfg(test)]
@@ -440,9 +449,10 @@ mod tests {
             assert!(blobs.get(*class, *digest, LARGE_BYTES_MIN).await.is_ok());
         }
         // While a toolchain takes all room there is, others go on.
-        let full = uploads.room_for(BlobClass::Toolchain, BLOB_BYTES_MAX).await;
-        assert!(full.is_some() && uploads.room_for(BlobClass::Toolchain, 1).await.is_none());
-        assert!(uploads.room_for(BlobClass::Input, BLOB_BYTES_MAX).await.is_some());
+        let large = u64::from(HELD_KIB_MAX) << 11;
+        let full = uploads.room_for(BlobClass::Toolchain, large).await;
+        assert!(full.is_some() && uploads.toolchain_room.available_permits() == 0);
+        assert!(uploads.room_for(BlobClass::Input, large).await.is_some());
         let (name, source) = sources.first_key_value().unwrap();
         let Source::File(path) = source else { panic!("{source:?}") };
         for changed in [vec![77; LARGE_BYTES_MIN as usize], vec![77; LARGE_BYTES_MIN as usize + 1]]

@@ -13,14 +13,14 @@ use std::sync::Arc;
 use async_nats::{HeaderMap, Message};
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures_util::future::ready;
+use futures_util::future::{ready, try_join_all};
 use futures_util::stream::{self, BoxStream};
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use object_store::path::Path;
 use object_store::{
     CopyOptions, Error, GetOptions, GetResult, GetResultPayload, ListResult, MultipartUpload,
     ObjectMeta, ObjectStore, PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult,
-    Result,
+    Result, UploadPart,
 };
 use serde::Deserialize;
 
@@ -77,6 +77,7 @@ struct PubError {
 }
 
 /// What a path names.
+#[derive(Debug)]
 struct Blob {
     space: Space,
     class: BlobClass,
@@ -147,11 +148,21 @@ impl NatsBlobs {
             .buffer_unordered(PARTS_AT_ONCE)
             .try_for_each(|_| async { Ok(()) })
             .await?;
-        let mut headers = HeaderMap::new();
-        headers.insert(HEADER_PARTS, parts.to_string());
-        headers.insert(HEADER_STORED, stored);
-        headers.insert(HEADER_SIZE, bytes.len().to_string());
-        Ok(headers)
+        Ok(head_of_parts(parts as u64, &stored, bytes.len() as u64))
+    }
+
+    /// Writes the message that makes `blob` visible.
+    async fn put_head(&self, blob: &Blob, headers: HeaderMap, body: Bytes) -> Result<PutResult> {
+        let head = blob.head();
+        match self.publish(head.clone(), headers, body).await? {
+            Put::Stored => {
+                Ok(PutResult { e_tag: None, version: None, extensions: Default::default() })
+            }
+            Put::AlreadyThere => Err(Error::AlreadyExists {
+                path: head,
+                source: "the server keeps one message a subject".into(),
+            }),
+        }
     }
 
     /// The bytes that a head leads to, one part after the other. One that does not lead to all of its
@@ -201,6 +212,57 @@ impl NatsBlobs {
             Err(error) => Err(generic(error.to_string())),
         }
     }
+}
+
+/// A blob that comes a piece after the other.
+#[derive(Debug)]
+struct Upload {
+    blobs: NatsBlobs,
+    blob: Arc<Blob>,
+    /// What its parts are called: the digest of the first one. The same bytes from the same release
+    /// are the same parts, so a thousand clients that bring a blob at the same time store it once. Where
+    /// a file changed on its way up, parts of it are left that do not belong to the right ones: whoever
+    /// reads the blob finds wrong bytes then, and all parts are deleted.
+    stored: Option<String>,
+    parts: u64,
+    size: u64,
+}
+
+#[async_trait]
+impl MultipartUpload for Upload {
+    fn put_part(&mut self, piece: PutPayload) -> UploadPart {
+        let mut bytes = Bytes::from(piece);
+        self.size += bytes.len() as u64;
+        let mut publishes = Vec::new();
+        while !bytes.is_empty() {
+            let part = bytes.split_to(bytes.len().min(self.blobs.part_bytes()));
+            let stored = self.stored.get_or_insert_with(|| Digest::of(&part).short());
+            self.parts += 1;
+            let (blobs, subject) = (self.blobs.clone(), self.blob.part(stored, self.parts));
+            publishes.push(async move { blobs.publish(subject, HeaderMap::new(), part).await });
+        }
+        Box::pin(async { try_join_all(publishes).await.map(drop) })
+    }
+
+    async fn complete(&mut self) -> Result<PutResult> {
+        let stored = self.stored.as_deref().unwrap_or_default();
+        let headers = head_of_parts(self.parts, stored, self.size);
+        self.blobs.put_head(&self.blob, headers, Bytes::new()).await
+    }
+
+    /// Without a head nobody sees the parts; they go with time.
+    async fn abort(&mut self) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// Headers of the head of a blob in so many parts.
+fn head_of_parts(parts: u64, stored: &str, size: u64) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    headers.insert(HEADER_PARTS, parts.to_string());
+    headers.insert(HEADER_STORED, stored);
+    headers.insert(HEADER_SIZE, size.to_string());
+    headers
 }
 
 /// The message under a blob's own name: all of it, or where its parts are. Written by whoever put
@@ -285,23 +347,16 @@ impl ObjectStore for NatsBlobs {
         } else {
             (self.put_parts(&blob, &bytes).await?, Bytes::new())
         };
-        match self.publish(blob.head(), headers, body).await? {
-            Put::Stored => {
-                Ok(PutResult { e_tag: None, version: None, extensions: Default::default() })
-            }
-            Put::AlreadyThere => Err(Error::AlreadyExists {
-                path: location.to_string(),
-                source: "the server keeps one message a subject".into(),
-            }),
-        }
+        self.put_head(&blob, headers, body).await
     }
 
     async fn put_multipart_opts(
         &self,
-        _: &Path,
+        location: &Path,
         _: PutMultipartOptions,
     ) -> Result<Box<dyn MultipartUpload>> {
-        Err(unsupported("written in parts"))
+        let blob = Arc::new(parse(location)?);
+        Ok(Box::new(Upload { blobs: self.clone(), blob, stored: None, parts: 0, size: 0 }))
     }
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {

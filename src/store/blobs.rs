@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::TryStreamExt as _;
+use futures_util::stream::FuturesUnordered;
 use object_store::path::Path;
 use object_store::{GetResultPayload, ObjectStore, ObjectStoreExt as _, PutMode};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, mpsc};
 use tokio_util::io::{StreamReader, SyncIoBridge};
 
 use crate::job::wire::{BlobClass, Examined};
@@ -18,8 +19,15 @@ use crate::job::{Digest, Space};
 
 use super::compressed::{frame_bytes_max, open_frame_async};
 use super::https::NoConnection;
-use super::streamed::{self, Unopened, Unreceived};
+use super::streamed::{self, Hashed, Unopened, Unreceived, Unsent, WHOLE_BYTES_MAX};
 use super::{BLOB_BYTES_MAX, Compressed, StoreError};
+
+/// Pieces of a frame that are sent at once: enough to fill a slow link.
+const PIECES_AT_ONCE: usize = 8;
+/// Pieces that are made ahead of those.
+const PIECES_AHEAD: usize = 2;
+/// Most bytes in memory of a file that goes up in pieces: those, and what makes them.
+const PIECES_HELD_BYTES: u64 = 8 << 20;
 
 /// How hard the store is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,13 +60,29 @@ pub struct Blobs {
     space: Space,
     limits: Limits,
     requests: Arc<Semaphore>,
+    intake: Intake,
+}
+
+/// How a backend takes large blobs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Intake {
+    /// Each as a whole.
+    Whole,
+    /// In pieces as well, and still nobody can overwrite one: object stores finish an upload in pieces
+    /// whatever is there already.
+    InPieces,
 }
 
 impl Blobs {
     /// The shared space's blobs in `backend`, which must not retry by itself.
     pub fn new(backend: Arc<dyn ObjectStore>, limits: Limits) -> Self {
         let requests = Arc::new(Semaphore::new(limits.requests_max));
-        Self { backend, space: Space::shared(), limits, requests }
+        Self { backend, space: Space::shared(), limits, requests, intake: Intake::Whole }
+    }
+
+    /// The same blobs, in a backend that takes them like this.
+    pub fn with(self, intake: Intake) -> Self {
+        Self { intake, ..self }
     }
 
     /// The blobs of another space in the same store, within the same limits.
@@ -113,6 +137,47 @@ impl Blobs {
             }
         })
         .await
+    }
+
+    /// Stores the content of `file`, which has about `size` bytes; success also when it is there
+    /// already. Gives the bytes that were sent.
+    ///
+    /// # Errors
+    /// [`Unsent::Changed`] when it is not that of the digest, [`Unsent::Source`] when it cannot be read or
+    /// has another size; [`Unsent::Store`] as [`Blobs::put`].
+    pub async fn put_file(
+        &self,
+        class: BlobClass,
+        (digest, size): (Digest, u64),
+        file: &Arc<File>,
+        hashed: Hashed,
+    ) -> Result<u64, Unsent> {
+        StoreError::check_size(digest, size)?;
+        if self.is_sent_whole(size) {
+            let file = file.clone();
+            let packing = tokio::task::spawn_blocking(move || streamed::pack(&file, size));
+            let packed = packing.await.map_err(io::Error::other).flatten();
+            let blob = packed.map_err(Unsent::Source)?;
+            if blob.digest != digest {
+                return Err(Unsent::Changed);
+            }
+            self.put_compressed(class, &blob).await?;
+            return Ok(blob.zstd.len() as u64);
+        }
+        let key = &key(&self.space, class, digest);
+        let sent = self.request(digest, || async move {
+            send_object(self.backend.as_ref(), key, (digest, size), (file, hashed)).await
+        });
+        sent.await?
+    }
+
+    /// Most bytes that [`Blobs::put_file`] has in memory of a file of `size` bytes.
+    pub fn bytes_held(&self, size: u64) -> u64 {
+        if self.is_sent_whole(size) { size } else { PIECES_HELD_BYTES }
+    }
+
+    fn is_sent_whole(&self, size: u64) -> bool {
+        self.intake == Intake::Whole || size <= WHOLE_BYTES_MAX
     }
 
     /// The blob's bytes, checked against the digest; at most `bytes_max` of them.
@@ -270,6 +335,42 @@ async fn read_object(
         bytes.extend_from_slice(&piece);
     }
     Ok(within(bytes.freeze(), bytes_max))
+}
+
+/// Sends the frame of `file` as it is made, and gives the object its name when the file is
+/// the blob of that digest and size. The inner error is final, the outer one may pass.
+async fn send_object(
+    backend: &dyn ObjectStore,
+    key: &Path,
+    (digest, size): (Digest, u64),
+    (file, hashed): (&Arc<File>, Hashed),
+) -> object_store::Result<Result<u64, Unsent>> {
+    let mut upload = backend.put_multipart(key).await?;
+    let (give, mut made) = mpsc::channel(PIECES_AHEAD);
+    let file = file.clone();
+    let packing = tokio::task::spawn_blocking(move || {
+        let take = |piece| give.blocking_send(piece).map_err(io::Error::other);
+        streamed::pack_in_pieces(&file, size, hashed, take)
+    });
+    let (mut sent, mut under_way) = (0, FuturesUnordered::new());
+    while let Some(piece) = made.recv().await {
+        if under_way.len() == PIECES_AT_ONCE {
+            under_way.try_next().await?;
+        }
+        sent += piece.len() as u64;
+        under_way.push(upload.put_part(piece.into()));
+    }
+    while under_way.try_next().await?.is_some() {}
+    match packing.await.map_err(io::Error::other).flatten() {
+        Ok(None) => {}
+        Ok(Some(found)) if found == digest => {}
+        Ok(Some(_)) => return Ok(Err(Unsent::Changed)),
+        Err(error) => return Ok(Err(Unsent::Source(error))),
+    }
+    match upload.complete().await {
+        Ok(_) | Err(object_store::Error::AlreadyExists { .. }) => Ok(Ok(sent)),
+        Err(error) => Err(error),
+    }
 }
 
 /// Fills `target` with what the object's frame holds, which is to be the blob of that digest and of at

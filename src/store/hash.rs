@@ -26,14 +26,26 @@ pub(super) fn digest_with(
     mut look: impl FnMut(&[u8]) -> io::Result<()>,
 ) -> io::Result<Digest> {
     let mut hasher = Sha256::new();
+    read_pieces(reader, |piece| {
+        hasher.update(piece);
+        look(piece)
+    })?;
+    Ok(Digest::from_bytes(hasher.finalize().into()))
+}
+
+/// Gives `look` all that `reader` still has, one piece after the other.
+///
+/// # Errors
+/// Those of reading, and of `look`.
+pub(super) fn read_pieces(
+    reader: &mut impl Read,
+    mut look: impl FnMut(&[u8]) -> io::Result<()>,
+) -> io::Result<()> {
     let mut chunk = vec![0; CHUNK_BYTES];
     loop {
         match reader.read(&mut chunk)? {
-            0 => return Ok(Digest::from_bytes(hasher.finalize().into())),
-            length => {
-                hasher.update(&chunk[..length]);
-                look(&chunk[..length])?;
-            }
+            0 => return Ok(()),
+            length => look(&chunk[..length])?,
         }
     }
 }

@@ -1,21 +1,27 @@
-//! Large blobs from a file and into one, a piece at a time: of a large blob nobody holds more in
-//! memory than its frame, and that only on its way up.
+//! Large blobs from a file and into one, a piece at a time. On its way up, a blob of up to
+//! [`WHOLE_BYTES_MAX`] bytes is held as one frame, and a larger one by every store but NATS.
 
 use std::fs::File;
-use std::io::{self, Cursor, Read, Seek as _, Write as _};
+use std::io::{self, Cursor, Read, Seek as _, Write};
+use std::os::unix::fs::FileExt as _;
 
+use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 use zstd::stream::read::Decoder;
 use zstd::stream::write::Encoder;
 
 use super::compressed::announced_size;
 use super::frames::LEVEL;
-use super::hash::digest_with;
+use super::hash::{digest_with, read_pieces};
 use super::{Compressed, StoreError};
 use crate::job::Digest;
 
 /// From this size on, in bytes, a blob is not held in memory.
 pub const LARGE_BYTES_MIN: u64 = 1 << 20;
+/// Largest blob whose frame is made before any of it is sent, in bytes: its frame has few messages.
+pub const WHOLE_BYTES_MAX: u64 = 4 << 20;
+/// Of a larger one so many bytes of the frame are sent at once: a message of NATS.
+const PIECE_BYTES: usize = 512 << 10;
 /// Read at once, in bytes.
 const CHUNK_BYTES: usize = 128 << 10;
 /// Bytes that tell how much is in a frame.
@@ -23,15 +29,108 @@ const HEADER_BYTES_MAX: u64 = 18;
 /// Window that a frame may ask of its reader, as a power of two in bytes; ours ask for 2^19.
 const WINDOW_LOG_MAX: u32 = 23;
 
+/// What is known of the content of a file that goes up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hashed {
+    /// Its digest was made some time ago: it is made again on the way.
+    Earlier,
+    /// Its digest was made a moment ago, and nobody else can write into it.
+    JustNow,
+}
+
 /// The blob of the `size` bytes that `file` holds; blocking.
 ///
 /// # Errors
 /// Those of reading, and when the file has another size.
-pub fn pack(file: &mut File, size: u64) -> io::Result<Compressed> {
-    let mut encoder = Encoder::new(Vec::new(), LEVEL)?;
-    encoder.set_pledged_src_size(Some(size))?;
-    let digest = digest_with(file, |piece| encoder.write_all(piece))?;
+pub(super) fn pack(file: &File, size: u64) -> io::Result<Compressed> {
+    let (mut encoder, mut whole) = (encoder(Vec::new(), size)?, Whole { file, at: 0 });
+    let digest = digest_with(&mut whole, |piece| encoder.write_all(piece))?;
     Ok(Compressed { digest, size, zstd: encoder.finish()?.into() })
+}
+
+/// As [`pack`]; `take` gets the frame as it is made. The digest is made if it is wanted.
+pub(super) fn pack_in_pieces(
+    file: &File,
+    size: u64,
+    hashed: Hashed,
+    take: impl FnMut(Bytes) -> io::Result<()>,
+) -> io::Result<Option<Digest>> {
+    let mut encoder = encoder(Pieces { piece: Vec::new(), take }, size)?;
+    let (mut whole, mut write) = (Whole { file, at: 0 }, |piece: &[u8]| encoder.write_all(piece));
+    let digest = match hashed {
+        Hashed::Earlier => Some(digest_with(&mut whole, write)?),
+        Hashed::JustNow => {
+            read_pieces(&mut whole, &mut write)?;
+            None
+        }
+    };
+    encoder.finish()?.pass_on()?;
+    Ok(digest)
+}
+
+fn encoder<'w, W: Write>(target: W, size: u64) -> io::Result<Encoder<'w, W>> {
+    let mut encoder = Encoder::new(target, LEVEL)?;
+    encoder.set_pledged_src_size(Some(size))?;
+    Ok(encoder)
+}
+
+/// Reads all of a file, whatever others read of it meanwhile.
+struct Whole<'f> {
+    file: &'f File,
+    at: u64,
+}
+
+impl Read for Whole<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let length = self.file.read_at(buffer, self.at)?;
+        self.at += length as u64;
+        Ok(length)
+    }
+}
+
+/// Cuts what is written into pieces of [`PIECE_BYTES`], whatever the writer's own are: the same frame
+/// has the same pieces.
+struct Pieces<F> {
+    piece: Vec<u8>,
+    take: F,
+}
+
+impl<F: FnMut(Bytes) -> io::Result<()>> Pieces<F> {
+    fn pass_on(&mut self) -> io::Result<()> {
+        (self.take)(std::mem::take(&mut self.piece).into())
+    }
+}
+
+impl<F: FnMut(Bytes) -> io::Result<()>> Write for Pieces<F> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.piece.len() == PIECE_BYTES {
+            self.pass_on()?;
+        }
+        let room = PIECE_BYTES - self.piece.len();
+        let taken = &bytes[..room.min(bytes.len())];
+        // Half a piece more than is needed would wait in memory with it.
+        self.piece.reserve_exact(if self.piece.is_empty() { PIECE_BYTES } else { 0 });
+        self.piece.extend_from_slice(taken);
+        Ok(taken.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Why the content of a file did not come into the store.
+#[derive(Debug, thiserror::Error)]
+pub enum Unsent {
+    /// The store's trouble.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The file's.
+    #[error("cannot be read: {0}")]
+    Source(io::Error),
+    /// It is not that of the name.
+    #[error("has other bytes")]
+    Changed,
 }
 
 /// Why a blob did not come into a file.
@@ -144,7 +243,7 @@ mod tests {
     fn what_is_packed_is_what_others_read_and_opens_to_the_same_bytes() {
         let texts: [&[u8]; 3] = [b"", b"short", &vec![7; 3 << 20]];
         for bytes in texts {
-            let packed = pack(&mut file(bytes), bytes.len() as u64).unwrap();
+            let packed = pack(&file(bytes), bytes.len() as u64).unwrap();
             assert_eq!(packed.digest, Digest::of(bytes));
             assert_eq!(packed.open(packed.size).unwrap(), bytes);
             assert_eq!(open(packed.digest, &packed.zstd, packed.size).unwrap(), bytes);
@@ -155,8 +254,38 @@ mod tests {
 
     #[test]
     fn a_file_of_another_size_is_not_packed() {
-        assert!(pack(&mut file(b"grown"), 4).is_err());
-        assert!(pack(&mut file(b"shrunk"), 7).is_err());
+        assert!(pack(&file(b"grown"), 4).is_err());
+        assert!(pack(&file(b"shrunk"), 7).is_err());
+        for hashed in [Hashed::Earlier, Hashed::JustNow] {
+            assert!(pack_in_pieces(&file(b"shrunk"), 7, hashed, |_| Ok(())).is_err());
+        }
+    }
+
+    #[test]
+    fn the_pieces_of_a_frame_are_the_frame() {
+        let mut noise = vec![0; 3 * PIECE_BYTES];
+        getrandom::fill(&mut noise).unwrap();
+        for (bytes, count) in [(&noise[..], 4), (b"short", 1)] {
+            let (file, size) = (file(bytes), bytes.len() as u64);
+            let frame = pack(&file, size).unwrap();
+            let digest = Digest::of(bytes);
+            assert_eq!(frame.digest, digest);
+            for (hashed, made) in [(Hashed::Earlier, Some(digest)), (Hashed::JustNow, None)] {
+                let mut pieces = Vec::new();
+                let take = |piece| {
+                    pieces.push(piece);
+                    Ok(())
+                };
+                assert_eq!(pack_in_pieces(&file, size, hashed, take).unwrap(), made);
+                assert_eq!(pieces.len(), count);
+                assert!(pieces.iter().rev().skip(1).all(|piece| piece.len() == PIECE_BYTES));
+                assert_eq!(pieces.concat(), frame.zstd);
+            }
+        }
+        let refuse = |_| Err(io::Error::other("nobody takes it"));
+        assert!(
+            pack_in_pieces(&file(&noise), noise.len() as u64, Hashed::JustNow, refuse).is_err()
+        );
     }
 
     #[test]

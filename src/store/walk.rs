@@ -3,12 +3,13 @@
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashMap};
-use std::fs::Metadata;
+use std::fs::{File, Metadata};
 use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::hash::digest_of;
 use super::stamps::{FileIndex, Known, Stamp, now_ns};
 use crate::job::tree::InvalidTree;
 use crate::job::{Digest, Node, Tree, TreePath};
@@ -348,12 +349,13 @@ fn still_holds(seen: &Seen) -> bool {
 /// Whether what was too young to be proved by its stamp has its content.
 fn has_content(seen: &Seen, found: Option<&Metadata>) -> bool {
     let Some(digest) = seen.recheck else { return true };
-    let content = if found.is_some_and(Metadata::is_symlink) {
-        std::fs::read_link(&seen.path).map(|target| target.into_os_string().into_encoded_bytes())
+    let now = if found.is_some_and(Metadata::is_symlink) {
+        std::fs::read_link(&seen.path)
+            .map(|target| Digest::of(target.as_os_str().as_encoded_bytes()))
     } else {
-        std::fs::read(&seen.path)
+        File::open(&seen.path).and_then(|mut file| digest_of(&mut file))
     };
-    content.is_ok_and(|bytes| Digest::of(&bytes) == digest)
+    now.is_ok_and(|now| now == digest)
 }
 
 #[cfg(test)]

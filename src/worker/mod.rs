@@ -6,7 +6,7 @@
 //! another one sees. The barriers are listed in [`sandbox`].
 //!
 //! Reading order: [`run`], [`execute`] (the story), [`check`], [`fetch`], [`toolchains`], [`proof`],
-//! [`paths`] and [`layout`] (pure), [`roots`], [`scratch`], [`folder`], [`prepare`], [`sandbox`], [`early`], [`outputs`], [`reads`],
+//! [`paths`] and [`layout`] (pure), [`roots`], [`scratch`], [`folder`], [`prepare`], [`sandbox`], [`early`], [`outputs`], [`parts`], [`reads`],
 //! [`capacity`], [`rest`].
 
 pub mod capacity;
@@ -17,6 +17,7 @@ mod fetch;
 mod folder;
 mod layout;
 mod outputs;
+mod parts;
 mod paths;
 mod prepare;
 mod proof;

@@ -3,13 +3,13 @@
 use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, DirEntry};
-use std::io::{self, Read as _};
+use std::io;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures_util::future::{join_all, try_join_all};
+use futures_util::future::try_join_all;
 use rustix::fs::{Mode, OFlags, openat};
 use rustix::io::Errno;
 
@@ -17,10 +17,10 @@ use crate::exec::Finished;
 use crate::job::outcome::is_artifact;
 use crate::job::wire::{BlobClass, Trouble};
 use crate::job::{Content, Digest, Outcome, Output, TreePath};
-use crate::store::{Blobs, Compressed, StoreError};
 
 use super::fetch::Source;
 use super::layout::{Place, Target};
+use super::parts::{self, Body, Part, Travel, contents};
 use super::prepare::{Prepared, Stamp, blocking, io_trouble};
 use super::sandbox;
 
@@ -30,7 +30,7 @@ const UNEXPECTED_MAX: usize = 16;
 /// Largest output that is sent before the compile has ended, in bytes.
 const EARLY_BYTES_MAX: u64 = 256 << 20;
 
-/// Everything that a command left, as bytes.
+/// Everything that a command left.
 pub(super) struct Gathered {
     pub(super) files: Vec<Gift>,
     pub(super) unexpected: Vec<TreePath>,
@@ -40,12 +40,13 @@ pub(super) struct Gathered {
 pub(super) struct Gift {
     pub(super) path: String,
     pub(super) required: bool,
-    pub(super) found: Option<(u32, Bytes)>,
+    /// Its mode and content.
+    pub(super) found: Option<(u32, Body)>,
     /// Where it lies on this machine.
     source: PathBuf,
 }
 
-/// Reads the wanted files, at most `bytes_max` bytes of all, and looks for others.
+/// Reads or opens the wanted files, at most `bytes_max` bytes of all, and looks for others.
 pub(super) fn gather(prepared: &Prepared, bytes_max: u64) -> Result<Gathered, Trouble> {
     let mut left = bytes_max;
     let mut files = Vec::with_capacity(prepared.layout.targets.len());
@@ -57,7 +58,7 @@ pub(super) fn gather(prepared: &Prepared, bytes_max: u64) -> Result<Gathered, Tr
             }
             Err(error) => return Err(io_trouble(&error)),
         };
-        left -= found.as_ref().map_or(0, |(_, bytes)| bytes.len() as u64);
+        left -= found.as_ref().map_or(0, |(_, body)| body.size());
         let (path, required) = (target.wanted.path.clone(), target.wanted.required);
         let source = place(prepared, target);
         files.push(Gift { path, required, found, source });
@@ -76,23 +77,23 @@ fn place(prepared: &Prepared, target: &Target) -> PathBuf {
     prepared.folder.place(Place::Writable(target.folder)).join(&target.name)
 }
 
-/// Mode and bytes of a wanted file; `None` when there is no such regular file.
+/// Mode and content of a wanted file; `None` when there is no such regular file.
 fn read_output(
     prepared: &Prepared,
     target: &Target,
     bytes_max: u64,
-) -> io::Result<Option<(u32, Bytes)>> {
+) -> io::Result<Option<(u32, Body)>> {
     match open_output(prepared, target) {
-        Ok(file) => read_file(file, bytes_max),
+        Ok(file) => found_in(file, bytes_max, Body::of),
         Err(Errno::NOENT | Errno::LOOP | Errno::NXIO) => Ok(None),
         Err(Errno::ACCESS) => read_closed(prepared, target, bytes_max),
         Err(error) => Err(error.into()),
     }
 }
 
-/// As [`gather`] reads a wanted file, while the compile goes on.
+/// Mode and bytes of a wanted file while the compile goes on.
 pub(super) fn read_open(prepared: &Prepared, target: &Target) -> io::Result<Option<(u32, Bytes)>> {
-    read_file(open_output(prepared, target)?, EARLY_BYTES_MAX)
+    found_in(open_output(prepared, target)?, EARLY_BYTES_MAX, parts::read)
 }
 
 fn open_output(prepared: &Prepared, target: &Target) -> Result<fs::File, Errno> {
@@ -103,7 +104,12 @@ fn open_output(prepared: &Prepared, target: &Target) -> Result<fs::File, Errno> 
     openat(&folder, &target.name, flags, Mode::empty()).map(fs::File::from)
 }
 
-fn read_file(file: fs::File, bytes_max: u64) -> io::Result<Option<(u32, Bytes)>> {
+/// Mode of `file`, and what `take` makes of it and its size; `None` when it is no regular file.
+fn found_in<T>(
+    file: fs::File,
+    bytes_max: u64,
+    take: impl FnOnce(fs::File, u64) -> io::Result<T>,
+) -> io::Result<Option<(u32, T)>> {
     let found = file.metadata()?;
     if !found.is_file() {
         return Ok(None);
@@ -111,9 +117,7 @@ fn read_file(file: fs::File, bytes_max: u64) -> io::Result<Option<(u32, Bytes)>>
     if found.size() > bytes_max {
         return Err(io::ErrorKind::FileTooLarge.into());
     }
-    let mut bytes = Vec::with_capacity(usize::try_from(found.size()).unwrap_or(0));
-    file.take(found.size()).read_to_end(&mut bytes)?;
-    Ok(Some((found.mode() & 0o7777, bytes.into())))
+    Ok(Some((found.mode() & 0o7777, take(file, found.size())?)))
 }
 
 /// A file that its owner may not read, such as one written under a strange mask.
@@ -121,7 +125,7 @@ fn read_closed(
     prepared: &Prepared,
     target: &Target,
     bytes_max: u64,
-) -> io::Result<Option<(u32, Bytes)>> {
+) -> io::Result<Option<(u32, Body)>> {
     let path = place(prepared, target);
     let found = path.symlink_metadata()?;
     if !found.is_file() || found.mode() & 0o400 != 0 {
@@ -130,7 +134,7 @@ fn read_closed(
     // The sandbox is gone: nobody can put a link here between the two calls.
     fs::set_permissions(&path, fs::Permissions::from_mode(found.mode() | 0o400))?;
     let read = read_output(prepared, target, bytes_max)?;
-    Ok(read.map(|(_, bytes)| (found.mode() & 0o7777, bytes)))
+    Ok(read.map(|(_, body)| (found.mode() & 0o7777, body)))
 }
 
 /// Collects what was neither there before nor wanted.
@@ -204,8 +208,8 @@ impl Unexpected<'_> {
     }
 }
 
-/// Everything that a command left in `prepared`: compresses it, and puts into the store what is too large
-/// for the result, before the result exists. What is there since the compiler announced it is `early`.
+/// Everything that a command left in `prepared`: compressed, and in the store where it is too large for
+/// the result, before the result exists. What is there since the compiler announced it is `early`.
 pub(super) async fn store(
     source: &Source,
     inline_bytes_max: u64,
@@ -219,13 +223,14 @@ pub(super) async fn store(
     let prepared = keeps.then_some(prepared);
     let mut heads = Vec::new();
     let mut wishes = vec![Travel::Inline; 2];
-    let mut parts = vec![Bytes::from(finished.stdout), Bytes::from(finished.stderr)];
+    let streams = [finished.stdout, finished.stderr];
+    let mut bodies: Vec<Body> = streams.map(|words| Body::Bytes(words.into())).into();
     for file in gathered.files {
         match file.found {
-            Some((mode, bytes)) => {
+            Some((mode, body)) => {
                 wishes.push(Travel::of(&file.path));
                 heads.push((file.path, mode, file.source));
-                parts.push(bytes);
+                bodies.push(body);
             }
             None if file.required && exit.is_success() && gathered.unexpected.is_empty() => {
                 let text = format!("the compiler succeeded without writing `{}`", file.path);
@@ -234,9 +239,8 @@ pub(super) async fn store(
             None => {}
         }
     }
-    let parts =
-        parts.into_iter().zip(wishes).map(|(bytes, travel)| Part::of(bytes, travel, &early));
-    let parts = join_all(parts).await;
+    let parts = bodies.into_iter().zip(wishes).map(|(body, travel)| Part::of(body, travel, &early));
+    let parts = try_join_all(parts).await?;
     let mut contents = contents(&source.blobs, inline_bytes_max, parts).await?.into_iter();
     let mut next = || contents.next().ok_or_else(|| Trouble::Sandbox("lost a part".to_owned()));
     let (stdout, stderr) = (next()?, next()?);
@@ -269,116 +273,4 @@ async fn keep(source: &Source, prepared: Arc<Prepared>, artifacts: Vec<(Digest, 
     };
     // They are in the store: what is not kept is fetched.
     let _ = blocking(adopting).await;
-}
-
-/// The parts in their order: the largest ones go to the store until the rest fits.
-async fn contents(
-    blobs: &Blobs,
-    inline_bytes_max: u64,
-    parts: Vec<Part>,
-) -> Result<Vec<Content>, Trouble> {
-    let sizes: Vec<u64> = parts.iter().map(Part::bytes_inline).collect();
-    let stored = parts.into_iter().zip(choose_inline(&sizes, inline_bytes_max));
-    let stored = stored.map(|(part, travel)| async move {
-        let part = match part {
-            Part::New(part, _) => part,
-            Part::Stored(content) => return Ok(content),
-        };
-        let (digest, size) = (part.digest, part.size);
-        match travel {
-            Travel::Inline => Ok(Content::Inline { digest, size, zstd: part.zstd }),
-            Travel::Store => {
-                let done = blobs.put_compressed(BlobClass::Output, &part).await;
-                done.map_err(|error| match error {
-                    // One tenant's full space keeps no worker from the jobs of others.
-                    StoreError::Full(_) => Trouble::Space(error.to_string()),
-                    error => Trouble::Store(error.to_string()),
-                })?;
-                Ok(Content::Blob { digest, size })
-            }
-        }
-    });
-    try_join_all(stored).await
-}
-
-/// A part of the result.
-enum Part {
-    /// Has to travel, so if it may.
-    New(Compressed, Travel),
-    /// Is in the store.
-    Stored(Content),
-}
-
-impl Part {
-    async fn of(bytes: Bytes, travel: Travel, early: &Option<Content>) -> Self {
-        if let Some(early) = early
-            && early.size() == bytes.len() as u64
-            && digest(bytes.clone()).await == Some(early.digest())
-        {
-            return Self::Stored(early.clone());
-        }
-        Self::New(Compressed::of(bytes).await, travel)
-    }
-
-    /// Its bytes in the result, if it goes into it.
-    fn bytes_inline(&self) -> u64 {
-        match self {
-            Self::New(part, Travel::Inline) => part.zstd.len() as u64,
-            Self::New(_, Travel::Store) | Self::Stored(_) => u64::MAX,
-        }
-    }
-}
-
-/// Computed beside the runtime.
-async fn digest(bytes: Bytes) -> Option<Digest> {
-    blocking(move || Ok(Digest::of(&bytes))).await.ok()
-}
-
-/// How a part reaches the client.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Travel {
-    Inline,
-    Store,
-}
-
-impl Travel {
-    /// How the output at `path` should, if both would do: what other compiles read, their workers find
-    /// in the store.
-    fn of(path: &str) -> Self {
-        if is_artifact(path) { Self::Store } else { Self::Inline }
-    }
-}
-
-/// Keeps as many of the smallest parts inline as fit into `bytes_max` together.
-fn choose_inline(sizes: &[u64], bytes_max: u64) -> Vec<Travel> {
-    let mut order: Vec<usize> = (0..sizes.len()).collect();
-    order.sort_by_key(|part| sizes[*part]);
-    let mut choice = vec![Travel::Store; sizes.len()];
-    let mut sum = 0_u64;
-    for part in order {
-        sum = sum.saturating_add(sizes[part]);
-        if sum <= bytes_max {
-            choice[part] = Travel::Inline;
-        }
-    }
-    choice
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_largest_parts_go_to_the_store() {
-        use Travel::{Inline, Store};
-        for (sizes, wanted) in [
-            (vec![10, 10, 300], vec![Inline, Inline, Store]),
-            (vec![10, 40, 50], vec![Inline, Inline, Inline]),
-            (vec![10, 41, 50], vec![Inline, Inline, Store]),
-            (vec![101], vec![Store]),
-            (vec![], vec![]),
-        ] {
-            assert_eq!(choose_inline(&sizes, 100), wanted);
-        }
-    }
 }

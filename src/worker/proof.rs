@@ -10,7 +10,7 @@ use crate::job::{Digest, JobId, Node, Tree, TreePath, WantedOutput};
 use super::check;
 use super::fetch::Patience;
 use super::outputs::gather;
-use super::prepare::{Request, Runner, blocking};
+use super::prepare::{Request, Runner, blocking, io_trouble};
 
 /// Largest encoded list of references, in bytes.
 const REFERENCES_BYTES_MAX: u64 = 1 << 20;
@@ -89,9 +89,12 @@ async fn compile(
         return Err(Unproved::Failed(text));
     }
     let limit = runner.sandbox.output_bytes_max();
-    let gathered = blocking(move || gather(&prepared, limit)).await?;
-    let found = gathered.files.into_iter().find_map(|file| file.found);
-    match found.map(|(_, bytes)| Digest::of(&bytes)) {
+    let found = blocking(move || {
+        let found = gather(&prepared, limit)?.files.into_iter().find_map(|file| file.found);
+        let digest = found.map(|(_, body)| body.digest()).transpose();
+        digest.map_err(|error| io_trouble(&error))
+    });
+    match found.await? {
         Some(found) if found == object => Ok(()),
         Some(found) => Err(Unproved::Failed(format!(
             "reference `{source_path}` gives object `{}`, wanted `{}`",

@@ -64,8 +64,8 @@ pub(super) fn found(
     let names = match way {
         Way::Output(path) => {
             let file = gathered.files.iter().find(|file| file.path == *path)?;
-            let (_, bytes) = file.found.as_ref()?;
-            depfile::parse(bytes, NAMES_MAX).ok()?
+            let (_, body) = file.found.as_ref()?;
+            depfile::parse(&body.read(depfile::BYTES_MAX as u64).ok()?, NAMES_MAX).ok()?
         }
         Way::MakeRule => depfile::parse(&list(prepared)?, NAMES_MAX).ok()?,
         Way::HeaderList => lines(&list(prepared)?)?,

@@ -11,8 +11,11 @@ use futures_util::future::join_all;
 use jetcc::exec::Ended;
 use jetcc::job::Digest;
 use jetcc::job::wire::{BlobClass, Examined};
+use jetcc::queue::blobs::NatsBlobs;
+use jetcc::queue::streams;
 use jetcc::setup::certificates::Authority;
-use jetcc::store::streamed::Unreceived;
+use jetcc::store::blobs::Intake;
+use jetcc::store::streamed::{Hashed, Unreceived, Unsent};
 use jetcc::store::{
     Blobs, Compressed, DiskCache, DiskError, Limits, StoreError, StoreSettings, open_backend,
 };
@@ -38,6 +41,40 @@ async fn in_a_folder() {
     let folder = tempfile::tempdir().unwrap();
     keeps_the_contract(open(&in_folder(&folder.path().join("a b%c")))).await;
     assert!(folder.path().join("a b%c/shared/in").is_dir());
+}
+
+#[tokio::test]
+async fn in_a_farms_nats_server() {
+    let farm = Farm::builder().start().await;
+    let connection = farm.connect_as_scheduler().await;
+    streams::declare_space(&connection, &"acme".parse().unwrap(), MIB as u64).await.unwrap();
+    let backend = NatsBlobs::shared(connection);
+    keeps_the_contract_with(Intake::InPieces, backend).await;
+    farm.finish().await;
+}
+
+#[tokio::test]
+async fn what_is_left_of_a_file_that_changed_on_its_way_is_found_and_replaced() {
+    let farm = Farm::builder().start().await;
+    let blobs = farm.blobs().await;
+    let (bytes, folder) = (noise(9 * MIB), tempfile::tempdir().unwrap());
+    let (digest, size, path) =
+        (Digest::of(&bytes), bytes.len() as u64, folder.path().join("large"));
+    let put = async |bytes: &[u8]| {
+        fs::write(&path, bytes).unwrap();
+        put_file(&blobs, (digest, size), &path).await
+    };
+    // Its first piece is the right one, and gives the others their names.
+    let changed = [&bytes[..8 * MIB], &noise(MIB)].concat();
+    assert!(matches!(put(&changed).await, Err(Unsent::Changed)));
+    assert_eq!(blobs.has(BlobClass::Toolchain, digest).await, Ok(false));
+    put(&bytes).await.unwrap();
+    let mixed = get(&blobs, BlobClass::Toolchain, digest, size).await;
+    assert!(mixed == Err(StoreError::Corrupt(digest)));
+    assert_eq!(blobs.examine(BlobClass::Toolchain, digest).await, Ok(Examined::Discarded));
+    put(&bytes).await.unwrap();
+    assert!(get(&blobs, BlobClass::Toolchain, digest, size).await == Ok(bytes));
+    farm.finish().await;
 }
 
 #[tokio::test]
@@ -207,7 +244,11 @@ async fn a_disk_cache_makes_room_on_a_full_disk() {
 
 /// All of the contract, on an empty backend.
 async fn keeps_the_contract(backend: Arc<dyn ObjectStore>) {
-    let blobs = Blobs::new(backend.clone(), Limits::default());
+    keeps_the_contract_with(Intake::Whole, backend).await;
+}
+
+async fn keeps_the_contract_with(intake: Intake, backend: Arc<dyn ObjectStore>) {
+    let blobs = Blobs::new(backend.clone(), Limits::default()).with(intake);
     what_is_put_can_be_read(&blobs).await;
     classes_are_apart(&blobs).await;
     spaces_are_apart(&blobs).await;
@@ -215,6 +256,7 @@ async fn keeps_the_contract(backend: Arc<dyn ObjectStore>) {
     limits_hold(&blobs).await;
     wrong_bytes_are_found_and_replaced(&blobs, backend.as_ref()).await;
     a_bomb_is_bounded(&blobs, backend.as_ref()).await;
+    a_file_is_put_as_it_was_hashed(&blobs).await;
 }
 
 async fn what_is_put_can_be_read(blobs: &Blobs) {
@@ -253,6 +295,39 @@ async fn many_may_put_the_same(blobs: &Blobs) {
     assert!(puts.iter().all(Result::is_ok), "{puts:?}");
     let read = get(blobs, BlobClass::Output, blob.digest, blob.size).await;
     assert_eq!(read, Ok(noise(MIB)));
+}
+
+async fn a_file_is_put_as_it_was_hashed(blobs: &Blobs) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("large");
+    for size in [2 * MIB, 9 * MIB] {
+        let bytes = noise(size);
+        let (digest, size) = (Digest::of(&bytes), size as u64);
+        let put = async || put_file(blobs, (digest, size), &path).await;
+        let mut changed = bytes.to_vec();
+        changed[0] ^= 1;
+        for (wrong, is_changed) in [(&changed[..], true), (&bytes[1..], false)] {
+            fs::write(&path, wrong).unwrap();
+            let refused = put().await;
+            assert_eq!(matches!(refused, Err(Unsent::Changed)), is_changed, "{refused:?}");
+            assert!(matches!(refused, Err(Unsent::Changed | Unsent::Source(_))));
+            assert_eq!(blobs.has(BlobClass::Toolchain, digest).await, Ok(false));
+        }
+        fs::write(&path, &bytes).unwrap();
+        let puts = join_all((0..4).map(|_| put())).await;
+        // Noise does not get smaller.
+        assert!(puts.iter().all(|put| put.as_ref().is_ok_and(|sent| *sent > size)), "{puts:?}");
+        assert!(get(blobs, BlobClass::Toolchain, digest, size).await == Ok(bytes));
+    }
+}
+
+async fn put_file(
+    blobs: &Blobs,
+    name: (Digest, u64),
+    path: &std::path::Path,
+) -> Result<u64, Unsent> {
+    let file = Arc::new(fs::File::open(path).unwrap());
+    blobs.put_file(BlobClass::Toolchain, name, &file, Hashed::Earlier).await
 }
 
 async fn limits_hold(blobs: &Blobs) {
@@ -314,7 +389,7 @@ async fn get(
         Unreceived::Store(error) => error,
         Unreceived::Target(error) => panic!("{error}"),
     });
-    assert_eq!(whole, in_pieces);
+    assert!(whole == in_pieces);
     whole
 }
 

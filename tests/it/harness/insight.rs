@@ -4,6 +4,7 @@ use jetcc::queue::blobs::NatsBlobs;
 use jetcc::queue::server_config::{SCHEDULER_USER, SYSTEM_USER};
 use jetcc::queue::system::System;
 use jetcc::queue::{Connection, Login, Password, Patience, Secret, TlsSettings, subjects};
+use jetcc::store::blobs::Intake;
 use jetcc::store::{Blobs, Limits};
 use serde_json::Value;
 
@@ -31,10 +32,15 @@ impl Farm {
         format!("minor {} major {}", fields[11 - 3], fields[13 - 3])
     }
 
+    /// A connection with a scheduler's rights.
+    pub(crate) async fn connect_as_scheduler(&self) -> Connection {
+        self.connect(SCHEDULER_USER, "scheduler_password").await
+    }
+
     /// The farm's blobs in NATS, with a scheduler's rights.
     pub(crate) async fn blobs(&self) -> Blobs {
-        let connection = self.connect(SCHEDULER_USER, "scheduler_password").await;
-        Blobs::new(NatsBlobs::shared(connection), Limits::default())
+        let backend = NatsBlobs::shared(self.connect_as_scheduler().await);
+        Blobs::new(backend, Limits::default()).with(Intake::InPieces)
     }
 
     /// What the scheduler has counted of one kind of wrong things.
