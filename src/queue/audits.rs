@@ -1,5 +1,6 @@
 //! Audits under way: the bucket that keeps them, and the queue to the worker that is asked.
 
+use async_nats::jetstream::stream::RawMessageErrorKind;
 use async_nats::jetstream::{Context, kv::Store};
 
 use super::connect::{Connection, QueueError};
@@ -63,6 +64,29 @@ impl Audits {
         let sent = self.context.publish(subject.clone(), wire::encode(job)).await;
         let acked = sent.map_err(|error| streams::refused(&subject, &error))?.await;
         acked.map(drop).map_err(|error| streams::refused(&subject, &error))
+    }
+
+    /// Takes what `worker` was asked and has not answered out of the queue.
+    ///
+    /// # Errors
+    /// [`QueueError::Refused`] when the server does not answer.
+    pub async fn take_back(&self, worker: &WorkerId) -> Result<Vec<JobMessage>, QueueError> {
+        let filter = subjects::audit_filter(worker);
+        let queue = self.context.get_stream_no_info(subjects::JOBS).await;
+        let queue = queue.map_err(|error| refused(&error))?;
+        let (mut asked, mut place) = (Vec::new(), 1);
+        loop {
+            match queue.get_first_raw_message_by_subject(&filter, place).await {
+                Ok(message) => {
+                    place = message.sequence + 1;
+                    asked.extend(wire::decode(&message.payload));
+                }
+                Err(error) if error.kind() == RawMessageErrorKind::NoMessageFound => break,
+                Err(error) => return Err(refused(&error)),
+            }
+        }
+        let purged = queue.purge().filter(filter).await;
+        purged.map(|_| asked).map_err(|error| refused(&error))
     }
 }
 

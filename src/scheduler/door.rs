@@ -10,6 +10,7 @@ use tokio::sync::Notify;
 
 use super::deny_list::DenyList;
 use super::reception::{Office, unix_ms};
+use super::undertaker;
 use crate::job::{ClientId, Denial, Party, Principal, WorkerId};
 use crate::queue::QueueError;
 use crate::queue::callout::Admission;
@@ -170,6 +171,9 @@ async fn end(office: &Office, peer: &Peer, party: &Party) {
         office.registry().gone(worker);
         if let Err(error) = office.desk.forget_worker(worker).await {
             tracing::warn!(%worker, %error, "registry entry was not removed; it ages out");
+        }
+        if let Err(error) = undertaker::give_up_audits_of(office, worker).await {
+            tracing::warn!(%worker, %error, "its audits were not given up; they age out");
         }
     }
 }

@@ -1,4 +1,5 @@
-//! Answers for jobs that were given up: delivered too often, or buried by a worker.
+//! Answers for jobs that were given up: delivered too often, buried by a worker, or audits of a worker that
+//! was put out.
 //!
 //! The stream of advisories keeps them while no scheduler is up. The client gets a result that
 //! sends it home to compile locally.
@@ -26,8 +27,20 @@ pub async fn bury_all(office: &Office, mut letters: BoxStream<'static, Letter>) 
 
 async fn bury(office: &Office, advisory: &[u8]) -> Result<(), QueueError> {
     let Some(job) = office.desk.exhume(advisory).await? else { return Ok(()) };
+    tracing::warn!(job = %job.submit.job, client = %job.client, "job given up after too many tries");
+    give_up(office, job).await
+}
+
+/// Gives up what `worker`, who was put out, was asked to run for audits: nobody else takes that.
+pub async fn give_up_audits_of(office: &Office, worker: &WorkerId) -> Result<(), QueueError> {
+    for job in office.audits.take_back(worker).await? {
+        give_up(office, job).await?;
+    }
+    Ok(())
+}
+
+async fn give_up(office: &Office, job: JobMessage) -> Result<(), QueueError> {
     let JobMessage { submit, client, space, proof, .. } = job;
-    tracing::warn!(job = %submit.job, %client, "job given up after too many tries");
     let result = JobResult {
         job: submit.job,
         action: submit.action.key(),

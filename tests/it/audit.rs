@@ -6,11 +6,15 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 
 use jetcc::config::Environment;
-use jetcc::job::Digest;
+use jetcc::job::{Audit, Digest, WorkerId};
+use jetcc::queue::audits::Audits;
+use rustix::process::Signal;
 
 use crate::harness::farm::Farm;
 use crate::harness::project::{Project, SLOW, slow_source};
 use crate::harness::wait::until;
+use crate::revocation::auth;
+use crate::seeds::job_message;
 
 const EVERY_RESULT: &str = "audit.sample_rate = 1";
 /// gcc names the sections of such an object by chance.
@@ -114,6 +118,24 @@ async fn a_liar_is_quarantined_and_its_results_are_withdrawn() {
         project.same(&farm, &[victim]).await;
     }
     assert_eq!(farm.stats().await.remote_on("worker-3"), before.remote_on("worker-3"));
+    farm.finish().await;
+}
+
+#[tokio::test]
+async fn what_a_worker_was_asked_is_given_up_when_it_is_put_out() {
+    let farm = Farm::builder().workers(2).start().await;
+    let queue = Audits::open(&farm.connect_as_scheduler().await).await.unwrap();
+    let silent = WorkerId::try_from("worker-2".to_owned()).unwrap();
+    farm.signal("worker-2", Signal::STOP);
+    let mut job = job_message();
+    job.client = "audit".to_owned().try_into().unwrap();
+    let audit = Audit { job: job.clone(), asked: Some(silent.clone()), runs: Vec::new() };
+    queue.keep(job.submit.job, &audit).await.unwrap();
+    queue.ask(&silent, &job).await.unwrap();
+    auth(&farm, &["deny", "worker", "worker-2", "--reason", "it says nothing"]).await;
+    audits(&farm, "dropped", 1).await;
+    farm.wait_until_queue_is_empty().await;
+    farm.signal("worker-2", Signal::CONT);
     farm.finish().await;
 }
 

@@ -8,7 +8,7 @@ use crate::harness::project::{Project, SLOW};
 use crate::harness::wait::until;
 
 /// `jetcc auth WORDS` with the scheduler's settings; asserts that it succeeds and gives its words.
-async fn auth(farm: &Farm, words: &[&str]) -> String {
+pub(crate) async fn auth(farm: &Farm, words: &[&str]) -> String {
     let config = farm.path("farm/scheduler.toml").display().to_string();
     let arguments: Vec<&str> = ["auth"].iter().chain(words).copied().collect();
     let done = farm.jetcc(&farm.path(""), &[&arguments[..], &["--config", &config]].concat()).await;

@@ -170,7 +170,7 @@ fn read() -> PathList {
     PathList::new([path("/w/a.c"), path("/w/b.h")].into()).unwrap()
 }
 
-fn job_message() -> JobMessage {
+pub(crate) fn job_message() -> JobMessage {
     JobMessage {
         submit: submit(),
         client: id("c-0011223344556677"),
