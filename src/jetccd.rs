@@ -16,7 +16,7 @@ use jetcc::lifecycle::{self, Lifecycle};
 use jetcc::queue::QueueError;
 use jetcc::queue::blobs::NatsBlobs;
 use jetcc::scheduler::identity::{Identity, Unusable};
-use jetcc::store::{Blobs, Limits, StoreSettings, StoreSettingsError, open_backend};
+use jetcc::store::{Blobs, StoreSettingsError};
 use jetcc::{dev, scheduler, telemetry, tools, worker};
 
 /// Exit code for settings that cannot be used (`EX_USAGE`).
@@ -95,11 +95,6 @@ fn start_log(environment: &Environment, default: &str) -> anyhow::Result<()> {
     Ok(telemetry::start(&filter, sink)?)
 }
 
-fn open_blobs(store: &StoreSettings, nats: NatsBlobs) -> anyhow::Result<Blobs> {
-    let backend = open_backend(store, Some(Arc::new(nats)))?;
-    Ok(Blobs::new(backend, Limits::default()).with(store.intake()))
-}
-
 /// The daemon says on standard output why it cannot start: whoever started it reads that.
 fn run_daemon(socket: PathBuf) -> anyhow::Result<()> {
     let started = start_daemon(socket);
@@ -142,7 +137,7 @@ fn run_scheduler(path: &Path) -> anyhow::Result<ExitCode> {
             () = lifecycle.stopping() => return Ok(ExitCode::SUCCESS),
             connection = connect => connection?,
         };
-        let blobs = open_blobs(&settings.store, NatsBlobs::new(connection.clone()))?;
+        let blobs = Blobs::open(&settings.store, NatsBlobs::shared(connection.clone()))?;
         Box::pin(scheduler::run(connection, blobs, identity, settings, &secrets, &lifecycle))
             .await?;
         Ok(ExitCode::SUCCESS)
@@ -163,7 +158,7 @@ fn run_worker(path: &Path) -> anyhow::Result<ExitCode> {
             () = lifecycle.stopping() => return Ok(ExitCode::SUCCESS),
             connection = connect => connection?,
         };
-        let blobs = open_blobs(&store, NatsBlobs::new(connection.clone()))?;
+        let blobs = Blobs::open(&store, NatsBlobs::shared(connection.clone()))?;
         worker::run::run(connection, blobs, &settings, &identity, &lifecycle).await?;
         Ok(ExitCode::SUCCESS)
     })

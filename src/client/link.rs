@@ -14,7 +14,7 @@ use crate::queue::blobs::NatsBlobs;
 use crate::queue::submit::Farm;
 use crate::queue::traffic::Traffic;
 use crate::queue::{Connection, Login, Password, Patience, QueueError, Secret, subjects};
-use crate::store::{Blobs, Limits, open_backend};
+use crate::store::Blobs;
 
 /// First rest after a failure.
 const REST_MIN: Duration = Duration::from_secs(1);
@@ -173,7 +173,7 @@ impl Link {
             },
         )?;
         let nats = NatsBlobs::shared(connection.clone());
-        let backend = open_backend(&self.dist.store, Some(nats))
+        let blobs = Blobs::open(&self.dist.store, nats)
             .map_err(|error| LocalReason::Store(error.to_string()))?;
         let farm =
             Farm::join(connection, self.id.clone()).await.map_err(|error| trouble(&error))?;
@@ -185,7 +185,6 @@ impl Link {
             }
             Err(error) => return Err(trouble(&error)),
         };
-        let blobs = Blobs::new(backend, Limits::default()).with(self.dist.store.intake());
         Ok(Reach { farm, blobs: blobs.of(&space) })
     }
 

@@ -102,14 +102,9 @@ enum Put {
 }
 
 impl NatsBlobs {
-    /// The blob streams behind `connection`.
-    pub fn new(connection: Connection) -> Self {
-        Self { connection }
-    }
-
-    /// This store as the trait object that the store room takes.
+    /// The blob streams behind `connection`, as the trait object that the store room takes.
     pub fn shared(connection: Connection) -> Arc<dyn ObjectStore> {
-        Arc::new(Self::new(connection))
+        Arc::new(Self { connection })
     }
 
     fn part_bytes(&self) -> usize {

@@ -16,7 +16,6 @@ use object_store::{ObjectStore, RetryConfig};
 use serde::Deserialize;
 use url::Url;
 
-use super::blobs::Intake;
 use super::https::{CaFileError, authorities, client_options};
 
 /// Where the blobs are: a URL and what the backend needs to know besides.
@@ -45,11 +44,6 @@ impl StoreSettings {
     /// Whether the blobs are in the NATS server.
     pub fn is_nats(&self) -> bool {
         self.url.starts_with("nats:")
-    }
-
-    /// How the backend takes large blobs.
-    pub fn intake(&self) -> Intake {
-        if self.is_nats() { Intake::InPieces } else { Intake::Whole }
     }
 
     /// The URL for people: without a user and password in it.

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use futures_util::TryStreamExt as _;
-use futures_util::stream::FuturesUnordered;
+use futures_util::future::ready;
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use object_store::path::Path;
 use object_store::{GetResultPayload, ObjectStore, ObjectStoreExt as _, PutMode};
 use tokio::sync::{Semaphore, mpsc};
@@ -17,6 +17,7 @@ use tokio_util::io::{StreamReader, SyncIoBridge};
 use crate::job::wire::{BlobClass, Examined};
 use crate::job::{Digest, Space};
 
+use super::backend::{StoreSettings, StoreSettingsError, open_backend};
 use super::compressed::{frame_bytes_max, open_frame_async};
 use super::https::NoConnection;
 use super::streamed::{self, Hashed, Unopened, Unreceived, Unsent, WHOLE_BYTES_MAX};
@@ -78,6 +79,18 @@ impl Blobs {
     pub fn new(backend: Arc<dyn ObjectStore>, limits: Limits) -> Self {
         let requests = Arc::new(Semaphore::new(limits.requests_max));
         Self { backend, space: Space::shared(), limits, requests, intake: Intake::Whole }
+    }
+
+    /// The shared space's blobs where `settings` say, behind `nats` if that is a NATS server.
+    ///
+    /// # Errors
+    /// Those of [`open_backend`].
+    pub fn open(
+        settings: &StoreSettings,
+        nats: Arc<dyn ObjectStore>,
+    ) -> Result<Self, StoreSettingsError> {
+        let intake = if settings.is_nats() { Intake::InPieces } else { Intake::Whole };
+        Ok(Self::new(open_backend(settings, Some(nats))?, Limits::default()).with(intake))
     }
 
     /// The same blobs, in a backend that takes them like this.
@@ -155,12 +168,8 @@ impl Blobs {
         StoreError::check_size(digest, size)?;
         if self.is_sent_whole(size) {
             let file = file.clone();
-            let packing = tokio::task::spawn_blocking(move || streamed::pack(&file, size));
-            let packed = packing.await.map_err(io::Error::other).flatten();
-            let blob = packed.map_err(Unsent::Source)?;
-            if blob.digest != digest {
-                return Err(Unsent::Changed);
-            }
+            let pack = move || streamed::pack(&file, (digest, size), hashed);
+            let blob = Compressed { digest, size, zstd: packed(pack).await? };
             self.put_compressed(class, &blob).await?;
             return Ok(blob.zstd.len() as u64);
         }
@@ -348,29 +357,33 @@ async fn send_object(
     let mut upload = backend.put_multipart(key).await?;
     let (give, mut made) = mpsc::channel(PIECES_AHEAD);
     let file = file.clone();
-    let packing = tokio::task::spawn_blocking(move || {
+    let packing = packed(move || {
         let take = |piece| give.blocking_send(piece).map_err(io::Error::other);
-        streamed::pack_in_pieces(&file, size, hashed, take)
+        streamed::pack_in_pieces(&file, (digest, size), hashed, take)
     });
-    let (mut sent, mut under_way) = (0, FuturesUnordered::new());
-    while let Some(piece) = made.recv().await {
-        if under_way.len() == PIECES_AT_ONCE {
-            under_way.try_next().await?;
-        }
+    let mut sent = 0;
+    let pieces = stream::poll_fn(|context| made.poll_recv(context));
+    let publish = |piece: Bytes| {
         sent += piece.len() as u64;
-        under_way.push(upload.put_part(piece.into()));
-    }
-    while under_way.try_next().await?.is_some() {}
-    match packing.await.map_err(io::Error::other).flatten() {
-        Ok(None) => {}
-        Ok(Some(found)) if found == digest => {}
-        Ok(Some(_)) => return Ok(Err(Unsent::Changed)),
-        Err(error) => return Ok(Err(Unsent::Source(error))),
+        upload.put_part(piece.into())
+    };
+    let sending = pieces.map(publish).buffer_unordered(PIECES_AT_ONCE);
+    sending.try_for_each(|()| ready(Ok(()))).await?;
+    if let Err(error) = packing.await {
+        return Ok(Err(error));
     }
     match upload.complete().await {
         Ok(_) | Err(object_store::Error::AlreadyExists { .. }) => Ok(Ok(sent)),
         Err(error) => Err(error),
     }
+}
+
+/// What `pack` gives, which begins at once, beside the runtime.
+fn packed<T: Send + 'static>(
+    pack: impl FnOnce() -> Result<T, Unsent> + Send + 'static,
+) -> impl Future<Output = Result<T, Unsent>> {
+    let packing = tokio::task::spawn_blocking(pack);
+    async { packing.await.map_err(|stopping| Unsent::Source(stopping.into())).flatten() }
 }
 
 /// Fills `target` with what the object's frame holds, which is to be the blob of that digest and of at

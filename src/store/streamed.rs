@@ -10,10 +10,10 @@ use sha2::{Digest as _, Sha256};
 use zstd::stream::read::Decoder;
 use zstd::stream::write::Encoder;
 
+use super::StoreError;
 use super::compressed::announced_size;
 use super::frames::LEVEL;
 use super::hash::{digest_with, read_pieces};
-use super::{Compressed, StoreError};
 use crate::job::Digest;
 
 /// From this size on, in bytes, a blob is not held in memory.
@@ -38,40 +38,44 @@ pub enum Hashed {
     JustNow,
 }
 
-/// The blob of the `size` bytes that `file` holds; blocking.
+/// The frame of what `file` holds, which is to be the blob of that digest and of so many bytes; blocking.
 ///
 /// # Errors
-/// Those of reading, and when the file has another size.
-pub(super) fn pack(file: &File, size: u64) -> io::Result<Compressed> {
-    let (mut encoder, mut whole) = (encoder(Vec::new(), size)?, Whole { file, at: 0 });
-    let digest = digest_with(&mut whole, |piece| encoder.write_all(piece))?;
-    Ok(Compressed { digest, size, zstd: encoder.finish()?.into() })
+/// [`Unsent::Changed`] when it has another digest, if that is made; [`Unsent::Source`] when it has another
+/// size or cannot be read.
+pub(super) fn pack(file: &File, name: (Digest, u64), hashed: Hashed) -> Result<Bytes, Unsent> {
+    pack_into(Vec::new(), file, name, hashed).map(Bytes::from)
 }
 
-/// As [`pack`]; `take` gets the frame as it is made. The digest is made if it is wanted.
+/// As [`pack`]; `take` gets the frame as it is made.
 pub(super) fn pack_in_pieces(
     file: &File,
-    size: u64,
+    name: (Digest, u64),
     hashed: Hashed,
     take: impl FnMut(Bytes) -> io::Result<()>,
-) -> io::Result<Option<Digest>> {
-    let mut encoder = encoder(Pieces { piece: Vec::new(), take }, size)?;
-    let (mut whole, mut write) = (Whole { file, at: 0 }, |piece: &[u8]| encoder.write_all(piece));
-    let digest = match hashed {
-        Hashed::Earlier => Some(digest_with(&mut whole, write)?),
-        Hashed::JustNow => {
-            read_pieces(&mut whole, &mut write)?;
-            None
-        }
-    };
-    encoder.finish()?.pass_on()?;
-    Ok(digest)
+) -> Result<(), Unsent> {
+    let mut pieces = pack_into(Pieces { piece: Vec::new(), take }, file, name, hashed)?;
+    pieces.pass_on().map_err(Unsent::Source)
 }
 
-fn encoder<'w, W: Write>(target: W, size: u64) -> io::Result<Encoder<'w, W>> {
-    let mut encoder = Encoder::new(target, LEVEL)?;
-    encoder.set_pledged_src_size(Some(size))?;
-    Ok(encoder)
+fn pack_into<W: Write>(
+    target: W,
+    file: &File,
+    (digest, size): (Digest, u64),
+    hashed: Hashed,
+) -> Result<W, Unsent> {
+    let encode = || {
+        let (mut encoder, mut whole) = (Encoder::new(target, LEVEL)?, Whole { file, at: 0 });
+        encoder.set_pledged_src_size(Some(size))?;
+        let write = |piece: &[u8]| encoder.write_all(piece);
+        let found = match hashed {
+            Hashed::Earlier => digest_with(&mut whole, write)?,
+            Hashed::JustNow => read_pieces(&mut whole, write).map(|()| digest)?,
+        };
+        Ok((found, encoder.finish()?))
+    };
+    let (found, target) = encode().map_err(Unsent::Source)?;
+    if found == digest { Ok(target) } else { Err(Unsent::Changed) }
 }
 
 /// Reads all of a file, whatever others read of it meanwhile.
@@ -108,8 +112,10 @@ impl<F: FnMut(Bytes) -> io::Result<()>> Write for Pieces<F> {
         }
         let room = PIECE_BYTES - self.piece.len();
         let taken = &bytes[..room.min(bytes.len())];
-        // Half a piece more than is needed would wait in memory with it.
-        self.piece.reserve_exact(if self.piece.is_empty() { PIECE_BYTES } else { 0 });
+        if self.piece.is_empty() {
+            // Grown bit by bit it would take up to twice as much.
+            self.piece.reserve_exact(PIECE_BYTES);
+        }
         self.piece.extend_from_slice(taken);
         Ok(taken.len())
     }
@@ -214,6 +220,7 @@ fn is_of_transport(error: &io::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::Compressed;
 
     fn file(bytes: &[u8]) -> File {
         let mut file = tempfile::tempfile().unwrap();
@@ -243,8 +250,9 @@ mod tests {
     fn what_is_packed_is_what_others_read_and_opens_to_the_same_bytes() {
         let texts: [&[u8]; 3] = [b"", b"short", &vec![7; 3 << 20]];
         for bytes in texts {
-            let packed = pack(&file(bytes), bytes.len() as u64).unwrap();
-            assert_eq!(packed.digest, Digest::of(bytes));
+            let (digest, size) = (Digest::of(bytes), bytes.len() as u64);
+            let zstd = pack(&file(bytes), (digest, size), Hashed::Earlier).unwrap();
+            let packed = Compressed { digest, size, zstd };
             assert_eq!(packed.open(packed.size).unwrap(), bytes);
             assert_eq!(open(packed.digest, &packed.zstd, packed.size).unwrap(), bytes);
             let whole = Compressed::new(bytes);
@@ -254,10 +262,13 @@ mod tests {
 
     #[test]
     fn a_file_of_another_size_is_not_packed() {
-        assert!(pack(&file(b"grown"), 4).is_err());
-        assert!(pack(&file(b"shrunk"), 7).is_err());
         for hashed in [Hashed::Earlier, Hashed::JustNow] {
-            assert!(pack_in_pieces(&file(b"shrunk"), 7, hashed, |_| Ok(())).is_err());
+            for (bytes, size) in [(&b"grown"[..], 4), (b"shrunk", 7)] {
+                let (file, name) = (file(bytes), (Digest::of(bytes), size));
+                assert!(matches!(pack(&file, name, hashed), Err(Unsent::Source(_))));
+                let in_pieces = pack_in_pieces(&file, name, hashed, |_| Ok(()));
+                assert!(matches!(in_pieces, Err(Unsent::Source(_))));
+            }
         }
     }
 
@@ -266,26 +277,26 @@ mod tests {
         let mut noise = vec![0; 3 * PIECE_BYTES];
         getrandom::fill(&mut noise).unwrap();
         for (bytes, count) in [(&noise[..], 4), (b"short", 1)] {
-            let (file, size) = (file(bytes), bytes.len() as u64);
-            let frame = pack(&file, size).unwrap();
-            let digest = Digest::of(bytes);
-            assert_eq!(frame.digest, digest);
-            for (hashed, made) in [(Hashed::Earlier, Some(digest)), (Hashed::JustNow, None)] {
+            let (file, name) = (file(bytes), (Digest::of(bytes), bytes.len() as u64));
+            for hashed in [Hashed::Earlier, Hashed::JustNow] {
                 let mut pieces = Vec::new();
                 let take = |piece| {
                     pieces.push(piece);
                     Ok(())
                 };
-                assert_eq!(pack_in_pieces(&file, size, hashed, take).unwrap(), made);
+                pack_in_pieces(&file, name, hashed, take).unwrap();
                 assert_eq!(pieces.len(), count);
                 assert!(pieces.iter().rev().skip(1).all(|piece| piece.len() == PIECE_BYTES));
-                assert_eq!(pieces.concat(), frame.zstd);
+                assert_eq!(pieces.concat(), pack(&file, name, hashed).unwrap());
             }
+            let other = (Digest::of(b"other"), name.1);
+            assert!(matches!(pack(&file, other, Hashed::Earlier), Err(Unsent::Changed)));
+            let in_pieces = pack_in_pieces(&file, other, Hashed::Earlier, |_| Ok(()));
+            assert!(matches!(in_pieces, Err(Unsent::Changed)));
         }
         let refuse = |_| Err(io::Error::other("nobody takes it"));
-        assert!(
-            pack_in_pieces(&file(&noise), noise.len() as u64, Hashed::JustNow, refuse).is_err()
-        );
+        let name = (Digest::of(&noise), noise.len() as u64);
+        assert!(pack_in_pieces(&file(&noise), name, Hashed::JustNow, refuse).is_err());
     }
 
     #[test]

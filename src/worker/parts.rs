@@ -3,6 +3,7 @@
 
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _};
+use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -16,7 +17,8 @@ use crate::store::{Blobs, Compressed, StoreError, digest_of};
 
 use super::prepare::{blocking, io_trouble};
 
-/// Content of an output.
+/// Content of an output; clones share it.
+#[derive(Clone)]
 pub(super) enum Body {
     /// Here.
     Bytes(Bytes),
@@ -46,9 +48,9 @@ impl Body {
             _ if self.size() > bytes_max => Err(io::ErrorKind::FileTooLarge.into()),
             Self::Bytes(bytes) => Ok(bytes.clone()),
             Self::File(file, size) => {
-                let mut file = file.try_clone()?;
-                file.rewind()?;
-                read(file, *size)
+                let mut bytes = vec![0; usize::try_from(*size).map_err(io::Error::other)?];
+                file.read_exact_at(&mut bytes, 0)?;
+                Ok(bytes.into())
             }
         }
     }
@@ -101,24 +103,15 @@ impl Part {
         travel: Travel,
         early: &Option<Content>,
     ) -> Result<Self, Trouble> {
-        let is_early = |digest| early.as_ref().filter(|early| early.digest() == digest);
-        match body {
-            Body::Bytes(bytes) => {
-                if early.as_ref().is_some_and(|early| early.size() == bytes.len() as u64) {
-                    let digest = digest(Body::Bytes(bytes.clone())).await?;
-                    if let Some(early) = is_early(digest) {
-                        return Ok(Self::Stored(early.clone()));
-                    }
-                }
-                Ok(Self::New(Compressed::of(bytes).await, travel))
-            }
-            Body::File(file, size) => {
-                let digest = digest(Body::File(file.clone(), size)).await?;
-                match is_early(digest) {
-                    Some(early) => Ok(Self::Stored(early.clone())),
-                    None => Ok(Self::Large(file, digest, size)),
-                }
-            }
+        let early = early.as_ref().filter(|early| early.size() == body.size());
+        if let (Body::Bytes(bytes), None) = (&body, early) {
+            return Ok(Self::New(Compressed::of(bytes.clone()).await, travel));
+        }
+        let digest = digest(body.clone()).await?;
+        match (body, early.filter(|early| early.digest() == digest)) {
+            (_, Some(early)) => Ok(Self::Stored(early.clone())),
+            (Body::Bytes(bytes), None) => Ok(Self::New(Compressed::of(bytes).await, travel)),
+            (Body::File(file, size), None) => Ok(Self::Large(file, digest, size)),
         }
     }
 
